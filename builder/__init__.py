@@ -1,0 +1,1 @@
+"""A chroot tree in, a compressed read-only image out."""

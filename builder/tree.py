@@ -1,0 +1,88 @@
+"""A file system tree as data. Paths are bytes from the root: the root is b"", then b"/etc", …"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Kind(StrEnum):
+    """The type of a node; the values are those of mtree(5)."""
+
+    DIRECTORY = "dir"
+    FILE = "file"
+    SYMLINK = "link"
+    CHARACTER = "char"
+    BLOCK = "block"
+    FIFO = "fifo"
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What lstat(2) said of a file when it was scanned: other numbers mean another content."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One entry of a tree.
+
+    `mode` holds the permission bits (0o7777), `mtime_s` seconds since 1970, `size` the bytes of a
+    file, `target` the text of a symlink, `major` and `minor` the numbers of a device. `content`
+    is where a file's bytes are read from, or the bytes themselves. `group` is shared by the names
+    of one hard-linked file and None elsewhere; `links` is the number of names in this tree (for a
+    directory: 2 and its sub-directories).
+    """
+
+    path: bytes
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    mtime_s: int
+    size: int = 0
+    target: bytes = b""
+    major: int = 0
+    minor: int = 0
+    content: Path | bytes | None = None
+    stamp: Stamp | None = None
+    group: int | None = None
+    links: int = 1
+
+    @property
+    def name(self) -> bytes:
+        """The last part of the path; empty for the root."""
+        return self.path.rpartition(b"/")[2]
+
+    @property
+    def parent(self) -> bytes:
+        """The path of the directory that holds this node."""
+        return self.path.rpartition(b"/")[0]
+
+
+def order_key(path: bytes) -> tuple[bytes, ...]:
+    """Sort key of tree order: depth first, parents before children, siblings by byte name."""
+    return tuple(path.split(b"/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All nodes in tree order, the root first; every parent is a directory of the tree."""
+
+    nodes: tuple[Node, ...]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @classmethod
+    def of(cls, nodes: Iterable[Node]) -> "Tree":
+        """Put nodes in tree order."""
+        return cls(tuple(sorted(nodes, key=lambda node: order_key(node.path))))

@@ -1,0 +1,1 @@
+"""The compressed container that FreeBSD's geom_uzip reads."""

@@ -1,0 +1,1 @@
+"""An image in, frontends that serve it out."""

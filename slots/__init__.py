@@ -1,0 +1,1 @@
+"""The contract between an image and a frontend: pure data and text, no I/O."""

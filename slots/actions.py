@@ -1,0 +1,87 @@
+"""The verbs of a frontend as data. A plan is a tuple of these; a platform renders each to shell."""
+
+from dataclasses import dataclass
+
+from slots.manifest import Artefact
+from slots.slot import Service, SlotName, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Unmount:
+    """Unmount the slot and, before it and in reverse order, all that is mounted inside it."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Record `writing`, drop the slot's other records, zero its first 64 KiB and flush."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Stream the image from its byte 65,536 to its end into the slot and flush."""
+
+    slot: SlotName
+    artefact: Artefact
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Write the image's first 64 KiB, flush, and record which image this is."""
+
+    slot: SlotName
+    artefact: Artefact
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prove:
+    """Read the slot back with caches bypassed, compare the digest, record the proof."""
+
+    slot: SlotName
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Mount the slot read-only and, in order, what the inventory mounts inside it."""
+
+    slot: SlotName
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Point the link at the slot with one rename, made durable, and read it back."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Restart those services that still use `left`, the slot that the link named before."""
+
+    left: SlotName
+    services: tuple[Service, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Run the inventory's health checks, from the admin box and on the host."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Record a verdict on the image in the slot."""
+
+    slot: SlotName
+    verdict: Verdict
+
+
+Action = Unmount | Erase | Fill | Seal | Prove | Mount | Flip | Restart | Check | Judge

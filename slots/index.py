@@ -1,0 +1,68 @@
+"""The index of an image: its pieces, the unit of "what changed".
+
+An index covers the whole image: its pieces follow one another from byte 0 to the end. For uzip a
+piece is the table of contents or one stored cluster; for other formats it is a content-defined
+run of about 4 KiB.
+
+The text form is JSON lines: a header object, then one `[length, "digest"]` per piece, so that it
+streams and compresses well. Offsets follow from the lengths.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+SCHEMA = "flipslot.index/1"
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run of an image: where it lies (bytes), and the first 16 bytes of its SHA-256, in hex."""
+
+    offset: int
+    length: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The pieces of one image, in order, without gaps."""
+
+    sha256: str
+    size_bytes: int
+    pieces: tuple[Piece, ...]
+
+
+def piece_digest(data: bytes | memoryview) -> str:
+    """Return the digest by which a piece is known."""
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES].hex()
+
+
+def to_lines(index: Index) -> Iterator[str]:
+    """Serialise, a line at a time."""
+    head = {"schema": SCHEMA, "sha256": index.sha256, "size_bytes": index.size_bytes}
+    yield json.dumps(head) + "\n"
+    for piece in index.pieces:
+        yield f'[{piece.length},"{piece.digest}"]\n'
+
+
+def from_lines(lines: Iterable[str]) -> Index:
+    """Parse; raises ValueError that says what is wrong and in which line."""
+    numbered = enumerate(lines, start=1)
+    _, first = next(numbered, (0, ""))
+    head = json.loads(first or "null")
+    if not isinstance(head, dict) or head.get("schema") != SCHEMA:
+        raise ValueError(f"line 1 is not the head of a {SCHEMA}")
+    pieces, offset = [], 0
+    for number, line in numbered:
+        match json.loads(line):
+            case [int(length), str(digest)] if length > 0 and len(digest) == 2 * DIGEST_BYTES:
+                pieces.append(Piece(offset, length, digest))
+                offset += length
+            case _:
+                raise ValueError(f"line {number} is not [length, digest]")
+    if offset != head.get("size_bytes"):
+        raise ValueError(f"pieces cover {offset} bytes of {head.get('size_bytes')}")
+    return Index(str(head.get("sha256")), offset, tuple(pieces))

@@ -1,0 +1,204 @@
+"""The slots of a frontend: what the inventory says of them, and what a probe found."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from posixpath import dirname, join, normpath, relpath
+
+
+class SlotName(StrEnum):
+    """One of the two slots of a set."""
+
+    A = "A"
+    B = "B"
+
+    @property
+    def other(self) -> "SlotName":
+        """The slot beside this one."""
+        return SlotName.B if self is SlotName.A else SlotName.A
+
+
+class SlotState(StrEnum):
+    """What the slot's own first 64 KiB say."""
+
+    EMPTY = "empty"  # no image head, no record of a write
+    WRITING = "writing"  # the head is zero and a record says that a write began
+    READY = "ready"  # an image head is present
+
+
+class Verdict(StrEnum):
+    """What was recorded of an image after its health checks."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+class DeviceKind(StrEnum):
+    """What lies at the path where the inventory says that a slot is."""
+
+    DEVICE = "device"  # a block device, or FreeBSD's character disk
+    FILE = "file"  # a plain file: right in the sandbox, wrong elsewhere
+    MISSING = "missing"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot as the inventory describes it: absolute paths on the frontend."""
+
+    name: SlotName
+    device: str
+    mount_point: str
+
+
+class MountKind(StrEnum):
+    """What can be mounted inside a slot."""
+
+    DEVFS = "devfs"  # the few device nodes; on Linux a private tmpfs, never the host's /dev
+    TMPFS = "tmpfs"
+    BIND = "bind"  # a directory of the host (FreeBSD: nullfs)
+    NFS = "nfs"
+    FILES = "files"  # a small tmpfs that holds copies of files of the host
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """A file of the host, copied under `name` into a mount of kind `files`."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class InnerMount:
+    """One mount inside a slot. `at` is relative to the slot's mount point, without `..`."""
+
+    kind: MountKind
+    at: str
+    source: str = ""  # bind: a directory of the host; nfs: server:/path
+    size: str = ""  # tmpfs, files: as mount(8) takes it, such as 64m
+    mode: str = ""  # tmpfs: octal, such as 1777
+    read_only: bool = False  # bind, nfs
+    files: tuple[HostFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service of the frontend that may use a slot.
+
+    It is restarted when a process whose command name is in `processes` uses the old slot, or
+    always if `always` is set. `restart` is the command; empty means the platform's own way.
+    """
+
+    name: str
+    processes: tuple[str, ...]
+    restart: tuple[str, ...] = ()
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSet:
+    """Two slots behind one symlink, as they are on one frontend."""
+
+    name: str
+    link: str
+    slots: tuple[Slot, Slot]  # A, then B
+    records: str = "/var/db/slots"
+    mounts: tuple[InnerMount, ...] = ()
+    services: tuple[Service, ...] = ()
+
+    def slot(self, name: SlotName) -> Slot:
+        """Return the slot of this name."""
+        return self.slots[0] if name is SlotName.A else self.slots[1]
+
+    def target(self, name: SlotName) -> str:
+        """Return the link's text when this slot is active: relative, so that it holds in jails."""
+        return relpath(self.slot(name).mount_point, dirname(self.link))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What was noted when an image was written into a slot; true only if `head_sha256` still is."""
+
+    release: str
+    format: str
+    size_bytes: int
+    sha256: str
+    head_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A digest that was read back from the slot. It holds for this boot and this device alone."""
+
+    sha256: str
+    boot_id: str
+    device: str
+    at_epoch_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotStatus:
+    """One slot as the last probe found it."""
+
+    slot: Slot
+    device_kind: DeviceKind
+    size_bytes: int  # of the device; 0 if there is none
+    state: SlotState
+    head_sha256: str  # of the first 64 KiB, empty if unreadable
+    mounted: bool  # this very device at this very mount point
+    mount_note: str = ""  # what is wrong with the mount, if something is
+    image: ImageRecord | None = None
+    proof: Proof | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def holds(self) -> ImageRecord | None:
+        """The image in the slot, if the record is still true of what the slot holds."""
+        if self.state is not SlotState.READY or self.image is None:
+            return None
+        return self.image if self.image.head_sha256 == self.head_sha256 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Who is at work on a set of a frontend. `alive` is false when the holder is gone."""
+
+    holder: str
+    pid: int
+    boot_id: str
+    since_epoch_s: int
+    alive: bool
+
+
+class LinkKind(StrEnum):
+    """What lies at the path of the link."""
+
+    LINK = "link"
+    MISSING = "missing"
+    OTHER = "other"  # a directory, a file
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendState:
+    """One frontend as the last probe found it."""
+
+    platform: str  # a name of slots.platform.PLATFORMS
+    boot_id: str
+    link_kind: LinkKind
+    link_target: str
+    statuses: tuple[SlotStatus, SlotStatus]  # A, then B
+    formats: tuple[str, ...]  # artefact formats that this host can mount
+    missing: tuple[str, ...] = ()  # commands that the verbs need and the host lacks
+    lock: Lock | None = None
+
+    def status(self, name: SlotName) -> SlotStatus:
+        """Return the status of the slot of this name."""
+        return self.statuses[0] if name is SlotName.A else self.statuses[1]
+
+
+def active(slots: SlotSet, state: FrontendState) -> SlotName | None:
+    """Return the slot that the link names, or None: active is where the link points."""
+    if state.link_kind is not LinkKind.LINK:
+        return None
+    pointed = normpath(join(dirname(slots.link), state.link_target))
+    return next((name for name in SlotName if slots.slot(name).mount_point == pointed), None)
