@@ -4,43 +4,43 @@ PYTHON  ?= python3
 RECIPE  ?= images/cgi.toml
 SEED    ?=
 bin     := .venv/bin
-sources := builder deployer slots tests
+ready   := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help image demo test test-lab torture lab lab-down check format bench lock clean
+.PHONY: help image demo test test-lab torture lab lab-down check format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-image: .venv ## build RECIPE (default images/cgi.toml; SOURCE=DIR overrides its source) into images/out/
+image: $(ready) ## build RECIPE (default images/cgi.toml; SOURCE=DIR overrides its source) into images/out/
 	$(bin)/image build $(RECIPE) $(if $(SOURCE),--source $(SOURCE))
 
-demo: .venv ## an image, three embedded frontends, two deploys and a rollback; no root, nothing left running
+demo: $(ready) ## an image, three embedded frontends, two deploys and a rollback; no root, nothing left running
 	@$(bin)/python -m tests.lab.demo
 
-test: .venv ## the tests that need no root
+test: $(ready) ## the tests that need no root
 	$(bin)/pytest -q -n auto -m "not lab and not torture"
 
-test-lab: .venv ## as root on Linux: the tests on real frontends, with samples of the long ones
+test-lab: $(ready) ## as root on Linux: the tests on real frontends, with samples of the long ones
 	$(bin)/pytest -q -m lab
 
-torture: .venv ## as root on Linux: the long ones in full; SEED=N repeats a run
+torture: $(ready) ## as root on Linux: the long ones in full; SEED=N repeats a run
 	$(if $(SEED),SEED=$(SEED)) $(bin)/pytest -q -m "lab or torture"
 
-lab: .venv ## as root on Linux: start four real frontends and write lab/fleet.toml for them
+lab: $(ready) ## as root on Linux: start four real frontends and write lab/fleet.toml for them
 	@$(bin)/python -m tests.lab up
 
-lab-down: .venv ## end them
+lab-down: $(ready) ## end them
 	@$(bin)/python -m tests.lab down
 
-check: .venv ## format, lint, types, import contracts, shellcheck
+check: $(ready) ## format, lint, types, import contracts, shellcheck
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
 	$(bin)/shellcheck .ci/run
 
-format: .venv ## put every file into the one format
+format: $(ready) ## put every file into the one format
 	$(bin)/ruff format .
 	$(bin)/ruff check --fix .
 
@@ -51,12 +51,13 @@ lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 clean: ## remove what was built, and .venv
 	rm -rf .venv images/out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv: requirements.lock pyproject.toml
+# A stamp, written last: an interrupted installation is not taken for a whole one.
+$(ready): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "flipslot needs Python 3.11 or newer; set PYTHON=python3.12 or the like" >&2; exit 2; }
-	@test -d .venv || $(PYTHON) -m venv .venv || \
-	  { echo "no venv module here; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	  { echo "flipslot needs Python 3.11 or newer: set PYTHON=python3.12 or the like" >&2; exit 2; }
+	@$(PYTHON) -m venv .venv || \
+	  { echo "this Python has no venv module (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@echo "installing what flipslot needs into .venv …"
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch .venv
+	@$(bin)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(bin)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
