@@ -1,0 +1,1 @@
+"""The tests; tests/lab/ also holds what starts real frontends."""

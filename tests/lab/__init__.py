@@ -1,0 +1,1 @@
+"""Real frontends on one machine: namespaces, sshd, partitions as slots, chrooted services."""
