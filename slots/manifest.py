@@ -24,11 +24,11 @@ class Artefact(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Format
-    file: str = Field(pattern=r"^[^/\0\n]+$")  # beside release.json
+    file: str = Field(pattern=r"^[^/\x00\n]+$")  # beside release.json
     size_bytes: int = Field(ge=0, multiple_of=ALIGNMENT_BYTES)
     sha256: Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
     head_sha256: Sha256 = Field(pattern=r"^[0-9a-f]{64}$")  # of the first HEAD_BYTES (or all)
-    index: str = Field(pattern=r"^[^/\0\n]+$")  # beside release.json
+    index: str = Field(pattern=r"^[^/\x00\n]+$")  # beside release.json
     index_sha256: Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
     codec: Codec
     level: int
@@ -45,7 +45,7 @@ class Release(BaseModel):
     id: str = Field(pattern=r"^[0-9a-f]{16}$")
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
-    mtree: str = Field(pattern=r"^[^/\0\n]+$")  # beside release.json
+    mtree: str = Field(pattern=r"^[^/\x00\n]+$")  # beside release.json
     mtree_sha256: Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
     entries: int = Field(ge=1)
     content_bytes: int = Field(ge=0)

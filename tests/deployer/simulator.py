@@ -1,0 +1,260 @@
+"""A frontend in memory: the semantics of every action, with a crash between or inside any of them.
+
+Each action is a list of small durable steps; a crash leaves those before it done. The rules that the
+host's verbs enforce are assertions here: a plan that breaks one fails its test.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from slots.actions import (
+    Action,
+    Check,
+    Erase,
+    Fill,
+    Flip,
+    Judge,
+    Mount,
+    Prove,
+    Restart,
+    Seal,
+    Unmount,
+)
+from slots.manifest import Artefact, Release
+from slots.slot import (
+    DeviceKind,
+    FrontendState,
+    ImageRecord,
+    LinkKind,
+    Proof,
+    Slot,
+    SlotName,
+    SlotSet,
+    SlotState,
+    SlotStatus,
+    Verdict,
+    active,
+)
+
+SLOT_BYTES = 1 << 20
+ZERO = "0" * 64
+
+
+class CrashError(Exception):
+    """The host, the connection or the deployer went away."""
+
+
+class UnhealthyError(Exception):
+    """A check failed."""
+
+
+@dataclass
+class SimulatedSlot:
+    head: str = ""  # digest of the head, empty: zeros
+    body: str = ""  # digest of the image whose body lies there, "part of …" if cut
+    record: ImageRecord | None = None
+    writing: bool = False
+    proof: str = ""
+    verdict: tuple[Verdict, str] | None = None
+    mounted: str = ""  # digest of the image that was mounted
+    inner_mounts: bool = False
+
+    @property
+    def whole(self) -> str:
+        """The digest of the image in the slot, empty if it is none."""
+        return self.body if self.head and self.head == head_of(self.body) else ""
+
+
+def head_of(sha256: str) -> str:
+    """An image's head digest, distinct from its own."""
+    return "f" + sha256[1:]
+
+
+@dataclass
+class Frontend:
+    """The simulated frontend; `healthy` says of which images the checks succeed."""
+
+    slots: SlotSet
+    healthy: Callable[[str], bool] = lambda _: True
+    link: SlotName | None = None
+    cells: dict[SlotName, SimulatedSlot] = field(
+        default_factory=lambda: {name: SimulatedSlot() for name in SlotName}
+    )
+    boot: int = 1
+    restarted: str = ""  # the image that the services run from
+
+    def state(self) -> FrontendState:
+        link_kind = LinkKind.LINK if self.link else LinkKind.MISSING
+        target = self.slots.target(self.link) if self.link else ""
+        first, second = (self._status(name) for name in SlotName)
+        return FrontendState(
+            "Linux", f"boot{self.boot}", link_kind, target, (first, second), ("squashfs",)
+        )
+
+    def _status(self, name: SlotName) -> SlotStatus:
+        cell = self.cells[name]
+        proof = Proof(cell.proof, f"boot{self.boot}", "7:0", 0) if cell.proof else None
+        held = cell.record.sha256 if cell.record else ""
+        state = SlotState.WRITING if cell.writing else SlotState.EMPTY
+        return SlotStatus(
+            self.slots.slot(name),
+            DeviceKind.DEVICE,
+            SLOT_BYTES,
+            SlotState.READY if cell.head else state,
+            cell.head or ZERO,
+            mounted=bool(cell.mounted),
+            image=cell.record,
+            proof=proof,
+            verdict=cell.verdict[0] if cell.verdict and cell.verdict[1] == held else None,
+        )
+
+    @property
+    def served(self) -> str:
+        """The digest of the image that a request is answered from, empty: none."""
+        return self.cells[self.link].mounted if self.link else ""
+
+    def reboot(self) -> None:
+        """Lose all that is not on disk; nothing is mounted afterwards."""
+        self.boot += 1
+        for cell in self.cells.values():
+            cell.mounted, cell.proof, cell.inner_mounts = "", "", False
+
+    def run(self, action: Action, steps: int | None = None) -> None:
+        """Do an action; with `steps`, crash after that many of its steps."""
+        for done, _ in enumerate(self._steps(action)):
+            if steps is not None and done >= steps:
+                raise CrashError
+        if steps is not None:
+            raise CrashError
+
+    def _steps(self, action: Action) -> Iterator[None]:  # noqa: C901, PLR0912 - one case per verb
+        """Yield before each step that changes something."""
+        match action:
+            case Unmount(slot):
+                cell = self._free_to_change(slot)
+                yield
+                cell.inner_mounts = False
+                yield
+                cell.mounted = ""
+            case Erase(slot):
+                cell = self._writable(slot)
+                yield
+                cell.writing, cell.record, cell.proof, cell.verdict = True, None, "", None
+                yield
+                cell.head = ""
+            case Fill(slot, artefact):
+                cell = self._writable(slot)
+                assert not cell.head, "a body is written only under an erased head"
+                yield
+                cell.body = f"part of {artefact.sha256}"
+                yield
+                cell.body = artefact.sha256
+            case Seal(slot, artefact, release):
+                cell = self._writable(slot)
+                yield
+                cell.record = record_of(artefact, release)
+                yield
+                cell.head = artefact.head_sha256
+                yield
+                cell.writing = False
+            case Prove(slot, _, sha256):
+                cell = self.cells[slot]
+                yield
+                assert cell.whole == sha256, "what is proven must be there"
+                cell.proof = sha256
+            case Mount(slot, _):
+                cell = self.cells[slot]
+                assert cell.whole, "only a whole image can be mounted"
+                assert cell.proof, "only a proven image is mounted"
+                yield
+                cell.mounted = cell.whole
+                yield
+                cell.inner_mounts = True
+            case Flip(slot):
+                cell = self.cells[slot]
+                assert cell.mounted, "the link never names an unmounted slot"
+                assert cell.inner_mounts, "nor one that lacks what belongs inside"
+                yield
+                self.link = slot
+            case Restart():
+                yield
+                self.restarted = self.served
+            case Check(slot):
+                yield
+                assert self.link is slot, "checks look at what is served"
+                if not self.healthy(self.served):
+                    raise UnhealthyError
+            case Judge(slot, verdict):
+                yield
+                self.cells[slot].verdict = (verdict, self.cells[slot].whole)
+
+    def _free_to_change(self, slot: SlotName) -> SimulatedSlot:
+        assert active(self.slots, self.state()) is not slot, "the active slot is never touched"
+        return self.cells[slot]
+
+    def _writable(self, slot: SlotName) -> SimulatedSlot:
+        cell = self._free_to_change(slot)
+        assert not cell.mounted, "a mounted slot is never written"
+        return cell
+
+
+def record_of(artefact: Artefact, release: str) -> ImageRecord:
+    return ImageRecord(
+        release, artefact.format, artefact.size_bytes, artefact.sha256, artefact.head_sha256
+    )
+
+
+def slot_set() -> SlotSet:
+    """The set of slots of the mission."""
+    return SlotSet(
+        "cgi",
+        "/webroot/cgi",
+        (
+            Slot(SlotName.A, "/dev/disk/by-partlabel/cgiA", "/webroot/cgi1"),
+            Slot(SlotName.B, "/dev/disk/by-partlabel/cgiB", "/webroot/cgi2"),
+        ),
+    )
+
+
+def release(letter: str, size_bytes: int = 1 << 19, format_: str = "squashfs") -> Release:
+    """A release whose digests are made of one letter."""
+    artefact = Artefact.model_validate(
+        {
+            "format": format_,
+            "file": f"{letter}.{format_}",
+            "size_bytes": size_bytes,
+            "sha256": letter * 64,
+            "head_sha256": head_of(letter * 64),
+            "index": f"{letter}.index",
+            "index_sha256": letter * 64,
+            "codec": "zstd",
+            "level": 9,
+            "cluster_bytes": 131_072,
+        }
+    )
+    return Release(
+        id=letter * 16,
+        name="cgi",
+        version=letter,
+        mtree="tree.mtree",
+        mtree_sha256=letter * 64,
+        entries=1,
+        content_bytes=1,
+        artefacts=(artefact,),
+    )
+
+
+def serving(letter: str, healthy: Callable[[str], bool] = lambda _: True) -> Frontend:
+    """A frontend that serves a good release from slot A."""
+    frontend = Frontend(slot_set(), healthy, SlotName.A)
+    only = release(letter).artefacts[0]
+    frontend.cells[SlotName.A] = SimulatedSlot(
+        head=only.head_sha256,
+        body=only.sha256,
+        record=record_of(only, f"cgi-{letter}"),
+        proof=only.sha256,
+        verdict=(Verdict.GOOD, only.sha256),
+        mounted=only.sha256,
+        inner_mounts=True,
+    )
+    return frontend

@@ -1,0 +1,128 @@
+"""What holds of every plan: cut it anywhere, and the old or the new image serves, whole."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.deployer.simulator import CrashError, Frontend, UnhealthyError, release, serving, slot_set
+
+from deployer.plan import Plan, plan_deploy, plan_rollback
+from slots.actions import Check, Erase, Fill, Seal
+from slots.manifest import Release
+from slots.slot import SlotName, Verdict
+
+OLD, NEW, OTHER = release("a"), release("b"), release("c")
+# Where a run is cut: at which action, and after how many of that action's steps.
+CUTS = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans()), min_size=0, max_size=6
+)
+
+
+def deploy(frontend: Frontend, wanted: Release, slot: SlotName | None = None) -> Plan:
+    plan = plan_deploy(frontend.slots, frontend.state(), wanted, slot)
+    assert isinstance(plan, Plan), plan
+    return plan
+
+
+def perform(frontend: Frontend, plan: Plan) -> bool:
+    """Run a plan as execute does; False: it was undone."""
+    for action in plan.actions:
+        try:
+            frontend.run(action)
+        except UnhealthyError:
+            for back in plan.undo:
+                frontend.run(back)
+            return False
+    return True
+
+
+def perform_cut(frontend: Frontend, plan: Plan, at: int, steps: int) -> None:
+    for number, action in enumerate(plan.actions):
+        try:
+            frontend.run(action, steps if number == at else None)
+        except (CrashError, UnhealthyError):
+            return
+
+
+@given(at=st.integers(0, 9), steps=st.integers(0, 3), again=CUTS)
+def test_every_prefix_of_a_plan_leaves_a_whole_mounted_image_served(
+    at: int, steps: int, again: list[tuple[int, int, bool]]
+) -> None:
+    frontend = serving("a")
+    for number, inside, _ in [(at, steps, False), *again]:
+        perform_cut(frontend, deploy(frontend, NEW), number, inside)
+        assert frontend.served in {"a" * 64, "b" * 64}
+        assert frontend.cells[frontend.link or SlotName.A].whole == frontend.served
+
+
+@given(cuts=CUTS, wanted=st.sampled_from([NEW, OTHER]))
+def test_a_cut_plan_is_continued_by_the_next(
+    cuts: list[tuple[int, int, bool]], wanted: Release
+) -> None:
+    frontend = serving("a")
+    for at, steps, power_cut in cuts:
+        perform_cut(frontend, deploy(frontend, NEW), at, steps)
+        if power_cut:
+            frontend.reboot()
+    perform(frontend, deploy(frontend, wanted))
+    cell = frontend.cells[frontend.link or SlotName.A]
+    assert frontend.served == cell.whole == cell.proof == wanted.artefacts[0].sha256
+    assert cell.verdict == (Verdict.GOOD, cell.whole)
+    assert frontend.restarted == frontend.served
+    assert deploy(frontend, wanted).actions == ()
+
+
+@given(cuts=CUTS)
+def test_an_image_that_fails_its_checks_is_taken_back_whatever_was_cut(
+    cuts: list[tuple[int, int, bool]],
+) -> None:
+    frontend = serving("a", healthy=lambda sha256: sha256 != "b" * 64)
+    for at, steps, _ in cuts:
+        perform_cut(frontend, deploy(frontend, NEW), at, steps)
+    assert not perform(frontend, deploy(frontend, NEW))
+    assert frontend.served == "a" * 64 == frontend.restarted
+    refusal = plan_deploy(frontend.slots, frontend.state(), NEW, None)
+    assert not isinstance(refusal, Plan)
+    assert "bad" in refusal.message
+
+
+@given(cuts=CUTS, count=st.integers(1, 5))
+def test_a_rollback_of_a_rollback_works_whatever_was_cut(
+    cuts: list[tuple[int, int, bool]], count: int
+) -> None:
+    frontend = serving("a")
+    perform(frontend, deploy(frontend, NEW))
+    for _ in range(count):
+        before = frontend.served
+        for at, steps, power_cut in cuts:
+            plan = plan_rollback(frontend.slots, frontend.state(), ())
+            assert isinstance(plan, Plan)
+            if frontend.served == before:
+                perform_cut(frontend, plan, at, steps)
+            if power_cut:
+                frontend.reboot()
+        if frontend.served in {before, ""}:
+            plan = plan_rollback(frontend.slots, frontend.state(), ())
+            assert isinstance(plan, Plan)
+            perform(frontend, plan)
+        assert frontend.served in {"a" * 64, "b" * 64}
+
+
+@given(
+    releases=st.lists(st.sampled_from([OLD, NEW, OTHER]), min_size=1, max_size=8),
+    slots=st.lists(st.sampled_from([None, *SlotName]), min_size=8, max_size=8),
+)
+def test_any_sequence_of_deploys_serves_what_was_deployed_last(
+    releases: list[Release], slots: list[SlotName | None]
+) -> None:
+    frontend = Frontend(slot_set())
+    for wanted, slot in zip(releases, slots, strict=False):
+        plan: Any = plan_deploy(frontend.slots, frontend.state(), wanted, slot)
+        if not isinstance(plan, Plan):
+            assert "is active and holds" in plan.message
+            continue
+        written = [one.slot for one in plan.actions if isinstance(one, Erase | Fill | Seal)]
+        assert frontend.link not in written
+        perform(frontend, plan)
+        assert frontend.served == wanted.artefacts[0].sha256
+        assert any(isinstance(one, Check) for one in plan.actions) or not plan.actions
