@@ -6,6 +6,7 @@ The kernel may lack a GPT parser, so `partx` adds the partitions; no udev makes 
 import contextlib
 import stat
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.lab.processes import LabError, tool, until
@@ -67,7 +68,7 @@ def stop_disks(prefix: str) -> None:
     for loop in lab_loops(prefix):
         with contextlib.suppress(LabError):  # no partitions any more
             tool("partx", "--delete", loop)
-        until(f"{loop} is free", lambda loop=loop: _detach(prefix, loop), within_s=20)
+        until(f"{loop} is free", partial(_detach, prefix, loop), within_s=20)
 
 
 def lab_loops(prefix: str) -> list[str]:

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -248,7 +249,7 @@ def wait_until_up(frontends: Sequence[Frontend]) -> None:
     """Wait until each frontend's sshd and nginx listen."""
     for frontend in frontends:
         try:
-            until(f"{frontend.name} boots", lambda f=frontend: _is_up(f), within_s=30)
+            until(f"{frontend.name} boots", partial(_is_up, frontend), within_s=30)
         except LabError as error:
             console = (frontend.folder / "console.log").read_text(errors="replace")
             raise LabError(f"{error}; its console: {console[-1000:].strip()}") from error
