@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
 from posixpath import normpath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -105,7 +105,11 @@ class Inventory:
 
 
 def _absolute(value: str) -> str:
-    if not value.startswith("/") or ".." in value.split("/") or re.search(r"[\x00-\x1f\x7f]", value):
+    if (
+        not value.startswith("/")
+        or ".." in value.split("/")
+        or re.search(r"[\x00-\x1f\x7f]", value)
+    ):
         raise ValueError(f"{value!r} is not an absolute path without '..'")
     return normpath(value)
 
@@ -155,6 +159,9 @@ Port = Annotated[int, Field(ge=1, le=65_535)]
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_AnyModel = TypeVar("_AnyModel", bound=_Model)
 
 
 class _Ssh(_Model):
@@ -268,7 +275,9 @@ class _HttpCheck(_Model):
     def _known_places(self) -> Self:
         unknown = set(re.findall(r"\{([^}]*)\}", self.url)) - {"address", "name"}
         if unknown:
-            raise ValueError(f"url: only {{address}} and {{name}} are filled in, not {min(unknown)}")
+            raise ValueError(
+                f"url: only {{address}} and {{name}} are filled in, not {min(unknown)}"
+            )
         return self
 
     def spec(self, name: str, address: str) -> CheckSpec:
@@ -425,12 +434,20 @@ def _host(file: _File, name: str, folder: Path) -> Host:
         ssh=_ssh(file.ssh, host, folder),
         tags=frozenset(host.tags),
         platform=host.platform,
-        sets={key: _slot_set(key, one, devices[key]) for key, one in file.sets.items()},
+        sets={
+            key: _slot_set(key, _named(one, name), _named(devices[key], name))
+            for key, one in file.sets.items()
+        },
         checks={
             key: tuple(check.spec(name, address) for check in one.checks)
             for key, one in file.sets.items()
         },
     )
+
+
+def _named(model: _AnyModel, name: str) -> _AnyModel:
+    """Fill the host's name into every path and command that holds {name}."""
+    return type(model).model_validate_json(model.model_dump_json().replace("{name}", name))
 
 
 def _ssh(ssh: _Ssh, host: _Host, folder: Path) -> SshSettings:
