@@ -1,0 +1,77 @@
+"""Rock Ridge names → ISO identifiers (ECMA-119, 7.5 and 7.6), unique within one directory.
+
+An identifier follows from its own name alone: a name that is already good in upper case is taken
+as it is, every other one becomes four letters of itself and four digits of its hash. Only when
+two hashes meet does the later name (in byte order) try again, so one more file in a directory
+renames no other. Identifiers are short because they do not compress.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+GOOD_FILE = re.compile(rb"[a-z0-9_]{1,8}(\.[a-z0-9_]{1,3})?")
+GOOD_DIRECTORY = re.compile(rb"[a-z0-9_]{1,8}")
+
+STEM_LENGTH = 4
+SHORT_HASH = 4
+LONG_HASH = 8
+SHORT_ATTEMPTS = 8
+"""After so many meetings the four digits are nearly used up; eight are good for any directory."""
+
+_MANGLED = bytes(byte if byte in DIGITS else ord("_") for byte in bytes(range(256)).upper())
+
+
+def identifiers(names: Sequence[bytes], directories: Sequence[bool]) -> list[bytes]:
+    """Return the identifier of each name of one directory, names in byte order."""
+    found: list[bytes | None] = [
+        _good(name, directory) for name, directory in zip(names, directories, strict=True)
+    ]
+    taken = set(found)
+    result = []
+    for name, directory, good in zip(names, directories, found, strict=True):
+        key = good if good is not None else _free(name, taken)
+        taken.add(key)
+        result.append(key if directory else file_identifier(key))
+    return result
+
+
+def file_identifier(key: bytes) -> bytes:
+    """Return the identifier of a file: name, dot, extension, version (ECMA-119, 7.5.1)."""
+    return (key if b"." in key else key + b".") + b";1"
+
+
+def sort_key(identifier: bytes) -> bytes:
+    """Return the place of an identifier in its directory (ECMA-119, 9.3).
+
+    Name and extension count as if filled with spaces, which sort before any other character.
+    """
+    return identifier.removesuffix(b";1").replace(b".", b" ").rstrip(b" ")
+
+
+def _good(name: bytes, directory: bool) -> bytes | None:
+    pattern = GOOD_DIRECTORY if directory else GOOD_FILE
+    return name.upper() if pattern.fullmatch(name) else None
+
+
+def _free(name: bytes, taken: Iterable[bytes | None]) -> bytes:
+    stem = name[:STEM_LENGTH].translate(_MANGLED).ljust(STEM_LENGTH, b"_")
+    attempt = 0
+    while True:
+        short = attempt < SHORT_ATTEMPTS
+        digits = _hash_digits(name, attempt, SHORT_HASH if short else LONG_HASH)
+        key = stem + digits if short else digits
+        if key not in taken:
+            return key
+        attempt += 1
+
+
+def _hash_digits(name: bytes, attempt: int, count: int) -> bytes:
+    digest = blake2b(name, digest_size=8, salt=attempt.to_bytes(4, "little")).digest()
+    number = int.from_bytes(digest, "little")
+    digits = bytearray()
+    for _ in range(count):
+        number, digit = divmod(number, 36)
+        digits.append(DIGITS[digit])
+    return bytes(digits)

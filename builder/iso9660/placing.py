@@ -1,0 +1,126 @@
+"""Cutting and placing without history: the arithmetic of the hashed layout. Pure.
+
+`cut` divides a sequence at places that follow from the items themselves, so that one item more
+re-cuts its own neighbourhood only. `place` is a hash table whose cells are clusters: a unit that
+finds its cells taken tries other ones that follow from its own hash alone, so that a unit more
+displaces few others.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+MASK = 2**64 - 1
+STRIDE = 0x9E3779B97F4A7C15
+MIX_1 = 0xFF51AFD7ED558CCD
+MIX_2 = 0xC4CEB9FE1A85EC53
+PROBES = 64
+FINE_LENGTHS = 8
+"""Lengths below this are taken as they are; longer ones in steps of an eighth to a sixteenth."""
+
+
+class Unit(NamedTuple):
+    """What is placed as one: its length in clusters, its hash, the range of items in it."""
+
+    clusters: int
+    hash: int
+    low: int
+    high: int
+
+
+def quantised(size_bytes: int, cluster_bytes: int) -> int:
+    """Return the clusters that are set aside, so that growing a little moves nothing."""
+    clusters = max(1, -(-size_bytes // cluster_bytes))
+    if clusters < FINE_LENGTHS:
+        return clusters
+    step = 1 << (clusters.bit_length() - 4)
+    return -(-clusters // step) * step
+
+
+def cut(sizes: Sequence[int], order: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """Divide the items into ranges of at most `limit` bytes (or one item), in order.
+
+    A range that is too large is divided before its item of least order, the first of equals; its
+    first item does not count.
+    """
+    sums = [0]
+    for size in sizes:
+        sums.append(sums[-1] + size)
+    left, right, root = _cartesian(order)
+    waiting = [(0, len(sizes), root)] if sizes else []
+    while waiting:
+        low, high, split = waiting.pop()
+        if high - low == 1 or sums[high] - sums[low] <= limit:
+            yield low, high
+            continue
+        waiting.append((split, high, right[split]))
+        waiting.append((low, split, left[split]))
+
+
+def _cartesian(order: Sequence[int]) -> tuple[list[int], list[int], int]:
+    """Return the tree of least items over order[1:]: left and right child of each, and the root.
+
+    In linear time: the recursion of `cut` would look at every item once a level.
+    """
+    left, right = [0] * len(order), [0] * len(order)
+    spine: list[int] = []
+    for item in range(1, len(order)):
+        last = 0
+        while spine and order[spine[-1]] > order[item]:
+            last = spine.pop()
+        left[item] = last
+        if spine:
+            right[spine[-1]] = item
+        spine.append(item)
+    return left, right, spine[0] if spine else 0
+
+
+def place(units: Sequence[Unit], load_percent: int) -> tuple[int, list[int]]:
+    """Return the clusters of a zone that holds the units, and where each begins."""
+    total = sum(unit.clusters for unit in units)
+    if total == 0:
+        return 0, []
+    size = 1 << (-(-total * 100 // load_percent) - 1).bit_length()
+    ranks = sorted(range(len(units)), key=lambda number: _rank(units[number]))
+    while (starts := _try_place(units, ranks, size)) is None:
+        size *= 2
+    return size, starts
+
+
+def _rank(unit: Unit) -> tuple[int, int]:
+    """Long units first, then in an order that has nothing to do with their names."""
+    return -unit.clusters.bit_length(), unit.hash * STRIDE & MASK
+
+
+def _try_place(units: Sequence[Unit], ranks: Sequence[int], size: int) -> list[int] | None:
+    taken = bytearray(size)
+    starts = [0] * len(units)
+    for number in ranks:
+        unit = units[number]
+        start = _probe(taken, unit)
+        if start < 0:
+            return None
+        taken[start : start + unit.clusters] = b"\1" * unit.clusters
+        starts[number] = start
+    return starts
+
+
+def _probe(taken: bytearray, unit: Unit) -> int:
+    """Return where a unit goes: by its hash, else the first gap after it; -1 if there is none."""
+    length, places = unit.clusters, len(taken) - unit.clusters + 1
+    if places <= 0:
+        return -1
+    at, x = 0, unit.hash
+    for _ in range(PROBES):
+        at = x % places
+        if taken.find(1, at, at + length) < 0:
+            return at
+        x = _mix(x + STRIDE & MASK)
+    gap = bytes(length)
+    after = taken.find(gap, at)
+    return after if after >= 0 else taken.find(gap)
+
+
+def _mix(x: int) -> int:
+    x = (x ^ x >> 33) * MIX_1 & MASK
+    x = (x ^ x >> 33) * MIX_2 & MASK
+    return x ^ x >> 33

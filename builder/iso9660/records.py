@@ -1,0 +1,170 @@
+"""Layout → bytes of descriptors, path tables and directories (ECMA-119). No decision is made here.
+
+Numbers are written in both byte orders. Dates of the volume are "not specified", so that the same
+tree is the same image.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+from builder.iso9660 import rockridge
+from builder.iso9660.layout import (
+    BLOCK_BYTES,
+    MAX_RECORD_BYTES,
+    RECORD_BYTES,
+    Directory,
+    Layout,
+    record_base,
+)
+from builder.iso9660.rockridge import both32
+from builder.tree import Kind, Node
+
+FLAG_DIRECTORY = 2
+NO_DATE = b"0" * 16 + b"\0"
+APPLICATION = b"FLIPSLOT"
+
+
+def both16(value: int) -> bytes:
+    """Return a number in both byte orders (ECMA-119, 7.2.3)."""
+    return struct.pack("<H", value) + struct.pack(">H", value)
+
+
+def descriptors(layout: Layout) -> bytes:
+    """Return the primary volume descriptor and the terminator."""
+    return _primary(layout) + (b"\xffCD001\x01").ljust(BLOCK_BYTES, b"\0")
+
+
+def _primary(layout: Layout) -> bytes:
+    """Build the descriptor of ECMA-119, 8.4, field after field."""
+    table = layout.path_table
+    root = layout.directories[0]
+    fields = (
+        b"\x01CD001\x01\0",
+        b" " * 32,  # system
+        layout.parameters.label.encode().ljust(32),
+        bytes(8),
+        both32(layout.volume_blocks),
+        bytes(32),
+        both16(1) + both16(1) + both16(BLOCK_BYTES),  # volumes in the set, number, block
+        both32(table.size_bytes),
+        struct.pack("<II", table.l_block, 0) + struct.pack(">II", table.m_block, 0),
+        _record(
+            b"\0",
+            layout.first_blocks[root.node],
+            root.table_blocks * BLOCK_BYTES,
+            layout.tree.nodes[root.node],
+            b"",
+        ),
+        b" " * 128 * 3,  # set, publisher, preparer
+        APPLICATION.ljust(128),
+        b" " * 37 * 3,  # files with copyright, abstract, bibliography
+        NO_DATE * 4,
+        b"\x01\0",
+    )
+    return b"".join(fields).ljust(BLOCK_BYTES, b"\0")
+
+
+def path_table(layout: Layout, order: Literal["<", ">"]) -> bytes:
+    """Return the path table in one byte order (ECMA-119, 9.4)."""
+    rows = layout.path_table.rows
+    place = {number: at for at, (number, _) in enumerate(rows, start=1)}
+    records = []
+    for number, identifier in rows:
+        directory = layout.directories[number]
+        block, parent = layout.first_blocks[directory.node], place[directory.parent]
+        head = struct.pack(f"{order}BBIH", len(identifier), 0, block, parent)
+        records.append(head + identifier + b"\0" * (len(identifier) % 2))
+    return b"".join(records)
+
+
+def directory_table(layout: Layout, directory: Directory) -> bytes:
+    """Return the blocks of a directory: its records, then their continuation areas."""
+    table, overflow = bytearray(), bytearray()
+    overflow_block = layout.first_blocks[directory.node] + directory.table_blocks
+    for identifier, block, size, node, entries in _rows(layout, directory):
+        parts = rockridge.split(entries, MAX_RECORD_BYTES - record_base(identifier))
+        inline = _overflow(parts, overflow, overflow_block)
+        _put(table, _record(identifier, block, size, node, inline))
+    return _whole(table, directory.table_blocks) + _whole(overflow, directory.overflow_blocks)
+
+
+def _rows(
+    layout: Layout, directory: Directory
+) -> Iterator[tuple[bytes, int, int, Node, list[bytes]]]:
+    """Yield identifier, first block, size, node and entries of each record of a directory."""
+    nodes, blocks = layout.tree.nodes, layout.first_blocks
+    parent = layout.directories[directory.parent]
+    for identifier, one in ((b"\0", directory), (b"\1", parent)):
+        node = nodes[one.node]
+        entries = [rockridge.attributes(node, 0)]
+        if identifier == b"\0" and directory.node == 0:
+            entries = [rockridge.SP, *entries, rockridge.ER]
+        yield identifier, blocks[one.node], one.table_blocks * BLOCK_BYTES, node, entries
+    for identifier, child in zip(directory.identifiers, directory.children, strict=True):
+        node = nodes[child]
+        yield (
+            identifier,
+            blocks[child],
+            _data_bytes(layout, child),
+            node,
+            rockridge.entries(node, node.name),
+        )
+
+
+def _data_bytes(layout: Layout, child: int) -> int:
+    node = layout.tree.nodes[child]
+    if node.kind is Kind.DIRECTORY:
+        return layout.directories[layout.numbers[child]].table_blocks * BLOCK_BYTES
+    return node.size if node.kind is Kind.FILE else 0
+
+
+def _overflow(parts: list[bytes], overflow: bytearray, overflow_block: int) -> bytes:
+    """Put all parts but the first into the overflow; return the first, each led to the next."""
+    sizes = rockridge.part_sizes(parts)
+    offsets, end = [], len(overflow)
+    for size in sizes[1:]:
+        offsets.append(rockridge.fit(end, size))
+        end = offsets[-1] + size
+    linked = [
+        part + rockridge.ce(overflow_block + offset // BLOCK_BYTES, offset % BLOCK_BYTES, size)
+        for part, offset, size in zip(parts, offsets, sizes[1:], strict=False)
+    ]
+    linked.append(parts[-1])
+    for part, offset in zip(linked[1:], offsets, strict=True):
+        overflow.extend(bytes(offset - len(overflow)))
+        overflow += part
+    return linked[0]
+
+
+def _put(table: bytearray, record: bytes) -> None:
+    """Append a record where it does not cross a block."""
+    table.extend(bytes(rockridge.fit(len(table), len(record)) - len(table)))
+    table += record
+
+
+def _whole(area: bytearray, blocks: int) -> bytes:
+    """Return an area as the blocks that the layout set aside for it."""
+    if -(-len(area) // BLOCK_BYTES) != blocks:
+        raise ValueError(f"{len(area)} bytes do not fill the {blocks} blocks planned for them")
+    return bytes(area.ljust(blocks * BLOCK_BYTES, b"\0"))
+
+
+def _record(identifier: bytes, block: int, size: int, node: Node, entries: bytes) -> bytes:
+    """Build the record of ECMA-119, 9.1."""
+    base = record_base(identifier)
+    length = base + len(entries)
+    length += length % 2
+    return b"".join(
+        (
+            bytes((length, 0)),
+            both32(block),
+            both32(size),
+            rockridge.short_time(node.mtime_s),
+            bytes((FLAG_DIRECTORY if node.kind is Kind.DIRECTORY else 0, 0, 0)),
+            b"\1\0\0\1",  # volume 1 of the set, in both byte orders
+            bytes((len(identifier),)),
+            identifier.ljust(base - RECORD_BYTES, b"\0"),
+            entries.ljust(length - base, b"\0"),
+        )
+    )

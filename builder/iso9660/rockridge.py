@@ -1,0 +1,188 @@
+"""System use entries: what ISO 9660 has no field for (SUSP 1.12; RRIP 1.09, "RRIP_1991A").
+
+| entry | bytes | holds |
+|---|---|---|
+| SP | 7 | "SUSP is in use": first in the root's own record |
+| CE | 28 | where the entries go on: block, offset in it, length |
+| ER | 237 | which extension is used: in the continuation of the root's own record |
+| RR | 5 | which of the entries below are there |
+| PX | 36 | mode with the type, links, owner, group |
+| TF | 12 | the time of modification; the others follow it |
+| NM | 5 + n | the name; a long one goes on in a second NM |
+| PN | 20 | major and minor number of a device |
+| SL | 5 + n | the target of a symlink in components; a long one goes on in further SL |
+"""
+
+import stat
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+
+from builder.tree import Kind, Node
+
+BLOCK_BYTES = 2048
+CE_BYTES = 28
+MAX_ENTRY = 255
+MAX_TIME = 2**31 - 1
+MAX_NM_TEXT = MAX_ENTRY - 5
+MAX_SL_TEXT = MAX_ENTRY - 5
+
+RR_PX, RR_PN, RR_SL, RR_NM, RR_TF = 0x01, 0x02, 0x04, 0x08, 0x80
+CONTINUES = 0x01
+SL_CURRENT, SL_PARENT, SL_ROOT = 0x02, 0x04, 0x08
+TF_MODIFY = 0x02
+
+FORMATS = {
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.FILE: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHARACTER: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+
+SP = b"SP\x07\x01\xbe\xef\x00"
+_ER_ID = b"RRIP_1991A"
+_ER_DESCRIPTION = (
+    b"THE ROCK RIDGE INTERCHANGE PROTOCOL PROVIDES SUPPORT FOR POSIX FILE SYSTEM SEMANTICS"
+)
+_ER_SOURCE = (
+    b"PLEASE CONTACT DISC PUBLISHER FOR SPECIFICATION SOURCE.  SEE PUBLISHER IDENTIFIER IN "
+    b"PRIMARY VOLUME DESCRIPTOR FOR CONTACT INFORMATION."
+)
+ER = (
+    bytes((*b"ER", 8 + len(_ER_ID + _ER_DESCRIPTION + _ER_SOURCE), 1))
+    + bytes((len(_ER_ID), len(_ER_DESCRIPTION), len(_ER_SOURCE), 1))
+    + _ER_ID
+    + _ER_DESCRIPTION
+    + _ER_SOURCE
+)
+
+ATTRIBUTES_BYTES = 5 + 36 + 12
+"""RR, PX and TF: what every record has."""
+
+
+def both32(value: int) -> bytes:
+    """Return a number in both byte orders (ECMA-119, 7.3.3)."""
+    return value.to_bytes(4, "little") + value.to_bytes(4, "big")
+
+
+@lru_cache(maxsize=65_536)
+def short_time(seconds: int) -> bytes:
+    """Return a time as seven bytes (ECMA-119, 9.1.5), held within what kernels can show."""
+    at = time.gmtime(min(max(seconds, 0), MAX_TIME))
+    return bytes((at.tm_year - 1900, at.tm_mon, at.tm_mday, at.tm_hour, at.tm_min, at.tm_sec, 0))
+
+
+def ce(block: int, offset: int, length: int) -> bytes:
+    """Return the entry that points to where the entries go on."""
+    return b"CE\x1c\x01" + both32(block) + both32(offset) + both32(length)
+
+
+@lru_cache(maxsize=65_536)
+def _px(mode: int, links: int, uid: int, gid: int) -> bytes:
+    return b"PX\x24\x01" + both32(mode) + both32(links) + both32(uid) + both32(gid)
+
+
+def attributes(node: Node, further: int) -> bytes:
+    """Return RR, PX and TF of a node that has `further` entries (RR_ flags) besides."""
+    return (
+        bytes((*b"RR\x05\x01", RR_PX | RR_TF | further))
+        + _px(FORMATS[node.kind] | node.mode, node.links, node.uid, node.gid)
+        + bytes((*b"TF\x0c\x01", TF_MODIFY))
+        + short_time(node.mtime_s)
+    )
+
+
+def entries(node: Node, name: bytes) -> list[bytes]:
+    """Return all entries of a node that is recorded under this name."""
+    match node.kind:
+        case Kind.SYMLINK:
+            return [attributes(node, RR_NM | RR_SL), *nm(name), *sl(node.target)]
+        case Kind.CHARACTER | Kind.BLOCK:
+            return [attributes(node, RR_NM | RR_PN), *nm(name), pn(node.major, node.minor)]
+        case Kind.DIRECTORY | Kind.FILE | Kind.FIFO:
+            return [attributes(node, RR_NM), *nm(name)]
+
+
+def nm(name: bytes) -> list[bytes]:
+    """Return the name in as many entries as it needs."""
+    parts = [name[at : at + MAX_NM_TEXT] for at in range(0, len(name), MAX_NM_TEXT)]
+    return [
+        bytes((*b"NM", 5 + len(part), 1, CONTINUES if number < len(parts) else 0)) + part
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def pn(major: int, minor: int) -> bytes:
+    """Return the numbers of a device."""
+    return b"PN\x14\x01" + both32(major) + both32(minor)
+
+
+def sl(target: bytes) -> list[bytes]:
+    """Return the target of a symlink in as many entries as it needs.
+
+    Readers join components with "/", so doubled and trailing slashes are empty components. Two
+    things cannot be said: "/" alone, which reads as empty and is written "/.", and a component
+    that goes on in the next entry is marked so.
+    """
+    areas, area = [], bytearray()
+    for flags, text in _components(target):
+        rest = text
+        while True:
+            room = MAX_SL_TEXT - len(area) - 2
+            if room < min(len(rest), 1):
+                areas.append(bytes(area))
+                area.clear()
+                continue
+            part, rest = rest[:room], rest[room:]
+            area += bytes((flags | (CONTINUES if rest else 0), len(part))) + part
+            if not rest:
+                break
+    areas.append(bytes(area))
+    return [
+        bytes((*b"SL", 5 + len(one), 1, CONTINUES if number < len(areas) else 0)) + one
+        for number, one in enumerate(areas, start=1)
+    ]
+
+
+def _components(target: bytes) -> list[tuple[int, bytes]]:
+    special = {b".": (SL_CURRENT, b""), b"..": (SL_PARENT, b"")}
+    if target == b"/":
+        return [(SL_ROOT, b""), (SL_CURRENT, b"")]
+    parts = target.split(b"/")
+    components = [special.get(part, (0, part)) for part in parts]
+    if target.startswith(b"/"):
+        components[0] = (SL_ROOT, b"")
+    return components
+
+
+def split(all_entries: Sequence[bytes], room: int) -> list[bytes]:
+    """Divide entries between a record with `room` for them and continuation areas.
+
+    Every part but the last leaves room for the CE that leads to the next. No part is larger than
+    a block, which a continuation area may not leave.
+    """
+    if sum(map(len, all_entries)) <= room:
+        return [b"".join(all_entries)]
+    parts, part, limit = [], bytearray(), room
+    for position, entry in enumerate(all_entries):
+        left = sum(map(len, all_entries[position:]))
+        if len(part) + left > limit and len(part) + len(entry) + CE_BYTES > limit:
+            parts.append(bytes(part))
+            part.clear()
+            limit = BLOCK_BYTES
+        part += entry
+    return [*parts, bytes(part)]
+
+
+def part_sizes(parts: Sequence[bytes]) -> list[int]:
+    """Return how long each part is together with the CE that leads to the next."""
+    last = len(parts) - 1
+    return [len(part) + (CE_BYTES if at < last else 0) for at, part in enumerate(parts)]
+
+
+def fit(offset: int, length: int) -> int:
+    """Return where a thing of this length goes, at or after `offset`, within one block."""
+    used = offset % BLOCK_BYTES
+    return offset if used + length <= BLOCK_BYTES else offset + BLOCK_BYTES - used

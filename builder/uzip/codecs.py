@@ -1,0 +1,210 @@
+"""CODECS: what geom_uzip can decompress, one row each (sys/geom/uzip, usr.bin/mkuzip).
+
+| codec | magic | cluster is | may follow it | longest stored form |
+|---|---|---|---|---|
+| zlib | V2.0, with references v3.0 | one zlib stream | anything | compressBound |
+| lzma | L3.0, l3.0 | one .xz stream: LZMA2 alone, CRC32 | anything | n + n/255 + 16 |
+| zstd | Z4.0, z4.0 | one frame | skippable frames | ZSTD_compressBound |
+"""
+
+import lzma
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import zstandard
+
+from slots.errors import ConfigError
+
+SECTOR_BYTES = 512
+MOUNT_LINES = (
+    b"(kldstat -qm g_uzip||kldload geom_uzip)>&-&&"
+    b"mount_cd9660 /dev/`mdconfig -af $0`.uzip $1\nexit $?\n"
+)
+SKIPPABLE = b"\x50\x2a\x4d\x18"
+SKIPPABLE_MAGICS = range(0x184D2A50, 0x184D2A60)
+SKIPPABLE_HEAD_BYTES = 8
+XZ_MEMORY_BYTES = 80 << 20
+"""Decoding level 9 takes 65 MiB; a stream that asks for more is not one of ours."""
+
+Transform = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One compressor as the kernel knows it.
+
+    `magic` is the text at the start of an image, `reference_magic` that of one with references.
+    `bound` tells the longest stored form of a cluster that the kernel takes, `filler` makes bytes
+    that may follow a cluster, to fill a gap of 1 to 511 to the next sector (or one more sector).
+    `compressor` makes a function that one thread may use; `decompress` takes the stored bytes and
+    the size of a cluster, and raises ValueError.
+    """
+
+    name: str
+    magic: bytes
+    reference_magic: bytes
+    levels: range
+    default_level: int
+    bound: Callable[[int], int]
+    filler: Callable[[int], bytes]
+    compressor: Callable[[int], Transform]
+    decompress: Callable[[bytes, int], bytes]
+
+
+def codec_of(name: str, level: int | None = None) -> tuple[Codec, int]:
+    """Return a codec and the level to use; None: its default."""
+    codec = CODECS.get(name)
+    if codec is None:
+        raise ConfigError(f"unknown codec {name!r}", hint=f"one of {', '.join(sorted(CODECS))}")
+    chosen = codec.default_level if level is None else level
+    if chosen not in codec.levels:
+        raise ConfigError(
+            f"{name} has no level {chosen}",
+            hint=f"{codec.levels.start} to {codec.levels.stop - 1}",
+        )
+    return codec, chosen
+
+
+# --- zlib ----------------------------------------------------------------------------------
+
+
+def _zlib_bound(size: int) -> int:
+    return size + (size >> 12) + (size >> 14) + (size >> 25) + 13
+
+
+def _zlib_compressor(level: int) -> Transform:
+    return lambda data: zlib.compress(data, level)
+
+
+def _zlib_decompress(stored: bytes, size: int) -> bytes:
+    decoder = zlib.decompressobj()
+    try:
+        data = decoder.decompress(stored, size + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not decoder.eof:
+        raise ValueError("the stream has no end, or is longer than a cluster")
+    return data
+
+
+# --- lzma ----------------------------------------------------------------------------------
+
+
+def _lzma_bound(size: int) -> int:
+    return size + size // 255 + 16
+
+
+def _lzma_compressor(level: int) -> Transform:
+    def compress(data: bytes) -> bytes:
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": level}]
+        return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
+
+    return compress
+
+
+def _lzma_decompress(stored: bytes, size: int) -> bytes:
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+    try:
+        data = decoder.decompress(stored, size + 1)
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from error
+    if not decoder.eof:
+        raise ValueError("the stream has no end, or is longer than a cluster")
+    return data
+
+
+def _zeros(gap: int) -> bytes:
+    return bytes(gap)
+
+
+# --- zstd ----------------------------------------------------------------------------------
+
+
+def _zstd_bound(size: int) -> int:
+    return size + (size >> 8) + ((((128 << 10) - size) >> 11) if size < 128 << 10 else 0)
+
+
+def _zstd_compressor(level: int) -> Transform:
+    # With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
+    context = zstandard.ZstdCompressor(level=level, write_checksum=True)
+    return context.compress
+
+
+def _zstd_decompress(stored: bytes, size: int) -> bytes:
+    try:
+        claimed = zstandard.get_frame_parameters(stored).content_size
+        if claimed not in {size, zstandard.CONTENTSIZE_UNKNOWN}:
+            raise ValueError(f"the frame says {claimed} bytes")
+        data = zstandard.ZstdDecompressor().decompress(stored, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    _check_skippable(stored, _zstd_frame_end(stored))
+    return data
+
+
+def _zstd_frame_end(stored: bytes) -> int:
+    """Return where the first frame ends, by its block headers (RFC 8878, 3.1.1.2)."""
+    at, last = zstandard.frame_header_size(stored), False
+    while not last:
+        head = int.from_bytes(stored[at : at + 3], "little")
+        last, kind, length = bool(head & 1), head >> 1 & 3, head >> 3
+        at += 3 + (1 if kind == 1 else length)
+    return at + (4 if zstandard.get_frame_parameters(stored).has_checksum else 0)
+
+
+def _check_skippable(stored: bytes, at: int) -> None:
+    """Refuse what the kernel's decoder would stumble over behind the frame."""
+    while at < len(stored):
+        head = stored[at : at + SKIPPABLE_HEAD_BYTES]
+        length = int.from_bytes(head[4:], "little")
+        known = int.from_bytes(head[:4], "little") in SKIPPABLE_MAGICS
+        at += SKIPPABLE_HEAD_BYTES + length
+        if not known or len(head) < SKIPPABLE_HEAD_BYTES or at > len(stored):
+            raise ValueError("what follows the frame is not a skippable frame")
+
+
+def _skippable(gap: int) -> bytes:
+    length = gap if gap >= SKIPPABLE_HEAD_BYTES else gap + SECTOR_BYTES
+    inner = length - SKIPPABLE_HEAD_BYTES
+    return SKIPPABLE + inner.to_bytes(4, "little") + bytes(inner)
+
+
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec(
+            name="zstd",
+            magic=b"#!/bin/sh\n#Z4.0 Format\n" + MOUNT_LINES,
+            reference_magic=b"#!/bin/sh\n#z4.0 Format\n" + MOUNT_LINES,
+            levels=range(1, 23),
+            default_level=9,
+            bound=_zstd_bound,
+            filler=_skippable,
+            compressor=_zstd_compressor,
+            decompress=_zstd_decompress,
+        ),
+        Codec(
+            name="zlib",
+            magic=b"#!/bin/sh\n#V2.0 Format\n" + MOUNT_LINES,
+            reference_magic=b"#!/bin/sh\n#v3.0 Format\n" + MOUNT_LINES,
+            levels=range(1, 10),
+            default_level=9,
+            bound=_zlib_bound,
+            filler=_zeros,
+            compressor=_zlib_compressor,
+            decompress=_zlib_decompress,
+        ),
+        Codec(
+            name="lzma",
+            magic=b"#!/bin/sh\n#L3.0\n",
+            reference_magic=b"#!/bin/sh\n#l3.0\n",
+            levels=range(10),
+            default_level=6,
+            bound=_lzma_bound,
+            filler=_zeros,
+            compressor=_lzma_compressor,
+            decompress=_lzma_decompress,
+        ),
+    )
+}

@@ -1,0 +1,247 @@
+"""Clusters → a uzip image that geom_uzip reads: docs/formats/uzip.md.
+
+Threads compress, the caller's thread reads and writes. No more clusters are under way than the
+threads need, so that memory does not grow with the image. The place of the TOC is kept free, and
+it is written last.
+"""
+
+import hashlib
+import os
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+from builder.clusters import Cluster, ZeroRun
+from builder.uzip.codecs import Codec, Transform
+from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
+from slots.index import Piece, piece_digest
+from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES
+
+AHEAD = 4
+"""Clusters under way per thread."""
+
+SEARCH_STEPS = 1 << 28
+"""The kernel finds what a reference means by a walk over the TOC: so many steps (a fraction of a
+second) are spent on references, the clusters that repeat beyond are stored again."""
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written. The pieces cover the file; the counts are those of its clusters."""
+
+    size_bytes: int
+    sha256: str
+    head_sha256: str
+    pieces: tuple[Piece, ...]
+    clusters: int
+    stored: int
+    elided: int
+    references: int
+    unpadded: int
+
+
+def default_threads() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def write(
+    clusters: Iterable[Cluster],
+    count: int,
+    out: BinaryIO,
+    *,
+    codec: Codec,
+    level: int,
+    cluster_bytes: int,
+    threads: int | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Written:
+    """Write `count` clusters to `out`, which is empty and can be read and sought.
+
+    `on_progress` is told how many bytes of the volume are done.
+    """
+    image = _Image(out, codec, cluster_bytes, count)
+    out.seek(image.end)
+    zeros = bytes(cluster_bytes)
+    items = _elided(clusters, count, zeros)
+    for item in _packed(items, codec, level, threads or default_threads()):
+        match item:
+            case ZeroRun(run):
+                image.elide(run)
+            case _Packed() as packed:
+                image.add(packed)
+        on_progress(len(image.toc) * cluster_bytes)
+    image.finish()
+    out.flush()
+    sha256, head_sha256 = _digests(out)
+    return Written(
+        size_bytes=image.size,
+        sha256=sha256,
+        head_sha256=head_sha256,
+        pieces=tuple(image.pieces),
+        clusters=count,
+        stored=image.stored,
+        elided=image.elided,
+        references=image.references,
+        unpadded=image.unpadded,
+    )
+
+
+class _Packed(NamedTuple):
+    """A cluster as one stream, as it is stored at the start of a sector, and the digest of that."""
+
+    stream: bytes
+    padded: bytes
+    digest: str
+
+
+def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
+    """Return a stream that starts at `start` filled up to the end of a sector.
+
+    A cluster that is longer than the codec's bound is refused by the kernel, and padding counts:
+    such a one stays as it is.
+    """
+    gap = -(start + len(stream)) % SECTOR_BYTES
+    if gap == 0:
+        return stream
+    padded = stream + codec.filler(gap)
+    return padded if len(padded) <= codec.bound(cluster_bytes) else stream
+
+
+def _packed(
+    items: Iterable[Cluster], codec: Codec, level: int, threads: int
+) -> Iterator[ZeroRun | _Packed]:
+    """Compress in threads; yield in order."""
+    local = threading.local()
+
+    def start() -> None:
+        local.compress = codec.compressor(level)  # a zstd context serves one thread
+
+    def pack(data: bytes) -> _Packed:
+        compress: Transform = local.compress
+        stream = compress(data)
+        padded = pad(codec, stream, 0, len(data))
+        return _Packed(stream, padded, piece_digest(padded))
+
+    waiting: deque[ZeroRun | Future[_Packed]] = deque()
+    with ThreadPoolExecutor(threads, initializer=start) as pool:
+        for item in items:
+            match item:
+                case ZeroRun():
+                    waiting.append(item)
+                case data:
+                    waiting.append(pool.submit(pack, data))
+            if len(waiting) > AHEAD * threads:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+
+
+def _result(item: "ZeroRun | Future[_Packed]") -> ZeroRun | _Packed:
+    return item if isinstance(item, ZeroRun) else item.result()
+
+
+def _elided(clusters: Iterable[Cluster], count: int, zeros: bytes) -> Iterator[Cluster]:
+    """Turn clusters of zeros into runs, but keep the last cluster whatever it holds.
+
+    The kernel reads an elided last cluster as an error (docs/formats/uzip.md).
+    """
+    at = 0
+    for item in clusters:
+        match item:
+            case ZeroRun(run):
+                at += run
+                yield from (ZeroRun(run - 1), zeros) if at == count else (item,)
+            case data:
+                at += 1
+                if len(data) != len(zeros):
+                    raise ValueError(f"cluster {at} has {len(data)} bytes, not {len(zeros)}")
+                yield ZeroRun(1) if data == zeros and at != count else data
+    if at != count:
+        raise ValueError(f"{at} clusters came, not {count}")
+
+
+class _Image:
+    """The image as far as it is written."""
+
+    def __init__(self, out: BinaryIO, codec: Codec, cluster_bytes: int, count: int) -> None:
+        head = head_bytes(count)
+        self._out, self._codec, self._cluster_bytes, self._count = out, codec, cluster_bytes, count
+        self._first: dict[str, int] = {}  # digest -> the first cluster stored with it
+        self._last_offset = 0
+        self._steps_left = SEARCH_STEPS
+        self.end = head + -head % SECTOR_BYTES
+        self.toc = array("Q")
+        self.pieces: list[Piece] = []
+        self.stored = self.elided = self.references = self.unpadded = self.size = 0
+
+    def elide(self, run: int) -> None:
+        """Note clusters of zeros: their offset is where the next stored one will lie."""
+        self.toc.extend(array("Q", (self.end,)) * run)
+        self.elided += run
+
+    def add(self, packed: _Packed) -> None:
+        """Store a cluster, or refer to an earlier one."""
+        first = self._first.setdefault(packed.digest, len(self.toc))
+        if self._may_refer(first):
+            self.toc.append(self.toc[first])
+            self.references += 1
+            self._steps_left -= first + 1
+        else:
+            self._store(packed)
+
+    def _may_refer(self, first: int) -> bool:
+        """Whether the next cluster may be a reference to cluster `first`.
+
+        Not to the one stored last: its length is the distance to the next larger offset, which a
+        reference to it would hide. Nor may the last cluster be one, as the end of the one stored
+        last would then be sought in the offset that zlib and lzma images do not read.
+        """
+        return (
+            first < len(self.toc) < self._count - 1
+            and self.toc[first] != self._last_offset
+            and first < self._steps_left
+        )
+
+    def _store(self, packed: _Packed) -> None:
+        data, digest = packed.padded, packed.digest
+        if self.end % SECTOR_BYTES:  # behind one that could not be padded: meet the sectors again
+            data = pad(self._codec, packed.stream, self.end, self._cluster_bytes)
+            digest = piece_digest(data)
+        self.toc.append(self.end)
+        self.pieces.append(Piece(self.end, len(data), digest))
+        self._out.write(data)
+        self._last_offset = self.end
+        self.end += len(data)
+        self.stored += 1
+        self.unpadded += self.end % SECTOR_BYTES != 0
+
+    def finish(self) -> None:
+        """Write the true end, what fills the file up, and the head."""
+        self.toc.append(self.end)
+        self.size = max(self.end + -self.end % ALIGNMENT_BYTES, HEAD_BYTES)
+        if filling := bytes(self.size - self.end):
+            self._out.write(filling)
+            self.pieces.append(Piece(self.end, len(filling), piece_digest(filling)))
+        magic = self._codec.reference_magic if self.references else self._codec.magic
+        head = pack_head(magic, self._cluster_bytes, self.toc)
+        head += bytes(-len(head) % SECTOR_BYTES)
+        self.pieces.insert(0, Piece(0, len(head), piece_digest(head)))
+        self._out.seek(0)
+        self._out.write(head)
+
+
+def _digests(out: BinaryIO) -> tuple[str, str]:
+    """Read the image back: its head was written last, and a digest goes from front to end."""
+    out.seek(0)
+    head = out.read(HEAD_BYTES)
+    whole = hashlib.sha256(head)
+    while data := out.read(READ_BYTES):
+        whole.update(data)
+    return whole.hexdigest(), hashlib.sha256(head).hexdigest()
