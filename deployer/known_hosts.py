@@ -52,7 +52,7 @@ Judgement = Trusted | Unknown | Changed | Revoked
 
 
 def parse(lines: Iterable[str], file: str) -> Iterator[KnownKey]:
-    """Yield the keys of a known_hosts file; lines that are none of ours are skipped, as ssh does."""
+    """Yield the keys of a known_hosts file; lines that make no sense are skipped, as ssh does."""
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0].startswith("#"):

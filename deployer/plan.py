@@ -1,7 +1,7 @@
 """What to do on a frontend, decided from what a probe found. Pure: nothing here touches a host.
 
 A plan is safe to cut anywhere: the slot that the link names is never written, and the next plan,
-made from the state that a cut left, goes on from there. tests/deployer/simulator.py holds it to that.
+made from the state that a cut left, goes on from there (tests/deployer/simulator.py judges).
 """
 
 from collections.abc import Iterator, Sequence
@@ -176,9 +176,7 @@ def rollback_hindrance(
 # --- refusals: each names the thing, the rule and the next step ---
 
 
-def _unfit(
-    slots: SlotSet, state: FrontendState, target: SlotName
-) -> Refused | LockedError | None:
+def _unfit(slots: SlotSet, state: FrontendState, target: SlotName) -> Refused | LockedError | None:
     """Return why no work can be done on this frontend at all."""
     if state.lock is not None and state.lock.alive:
         return _locked(slots, state.lock)
@@ -257,7 +255,7 @@ def _bad(slots: SlotSet, state: FrontendState, target: SlotName, image: Image) -
     return Refused(
         f"{image.release} in slot {target} {'serves, but ' if serving else ''}"
         "is recorded as bad: its checks failed",
-        hint="`deploy rollback` goes back" if serving else "deploy another, or try with --allow-bad",
+        hint="`deploy rollback` goes back" if serving else "deploy another, or add --allow-bad",
     )
 
 
@@ -311,7 +309,7 @@ def _write(status: SlotStatus, artefact: Artefact, release: str) -> tuple[Action
     return (*unmount, Erase(slot), Fill(slot, artefact), Seal(slot, artefact, release))
 
 
-def _serve(
+def _serve(  # noqa: PLR0917 - all that a plan is made of
     goal: Goal,
     slots: SlotSet,
     state: FrontendState,

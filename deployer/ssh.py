@@ -29,7 +29,7 @@ from deployer.connection import (
 from deployer.inventory import Host, SshSettings
 from slots.errors import ConfigError, UnreachableError
 from slots.events import Emit, Notice
-from slots.scripts import command_line
+from slots.scripts import COMMAND
 
 PIECE_BYTES = 32_704  # the largest that fits one SSH packet of 32 KiB with its head
 POLL_S = 0.2
@@ -120,7 +120,7 @@ class SshConnection:
             raise self._lost(f"opens no further session: {_phrase(error)}") from error
         channel.settimeout(self._settings.connect_timeout_s)
         try:
-            channel.exec_command(command_line(script))
+            channel.exec_command(COMMAND(len(script)))
         except (paramiko.SSHException, OSError, EOFError) as error:
             channel.close()
             raise self._lost(f"refuses to run a command: {_phrase(error)}") from error
@@ -136,7 +136,7 @@ class SshConnection:
             if channel.closed or channel.exit_status_ready():
                 return self._ended_early()
             try:
-                sent = channel.send(rest[:PIECE_BYTES])
+                sent = channel.send(bytes(rest[:PIECE_BYTES]))
             except TimeoutError:
                 if time.monotonic() > deadline:
                     stall_s = self._settings.stall_timeout_s
@@ -182,7 +182,7 @@ class SshConnection:
             raise self._lost("lost the connection")
 
     def _lost(self, what: str) -> UnreachableError:
-        return UnreachableError(f"{self._name} {what}")
+        return UnreachableError(f"{self._name}: {what}")
 
 
 class _SshSession:
@@ -203,7 +203,7 @@ class _SshSession:
                 data = self._channel.recv(PIECE_BYTES)
             except TimeoutError as error:
                 raise UnreachableError(
-                    f"{self._name} did not answer within {timeout_s:g} s"
+                    f"{self._name}: did not answer within {timeout_s:g} s"
                 ) from error
             if not data:
                 line, self._buffer = self._buffer, b""
@@ -320,7 +320,7 @@ def _log_in(
     except (paramiko.SSHException, OSError, EOFError) as error:
         _close(transports)
         raise UnreachableError(
-            f"{target.label} is not reached through {jump}: {_phrase(error)}"
+            f"{target.label}: not reached through {jump}: {_phrase(error)}"
         ) from error
     except UnreachableError:
         _close(transports)
@@ -340,7 +340,7 @@ def _close(transports: tuple[paramiko.Transport, ...]) -> None:
 
 
 def _socket(target: Target, settings: SshSettings) -> socket.socket:
-    where = f"{target.label} ({target.address} port {target.port})"
+    where = f"{target.label}: {target.address} port {target.port}"
     try:
         sock = socket.create_connection((target.address, target.port), settings.connect_timeout_s)
     except socket.gaierror as error:
@@ -374,7 +374,7 @@ def _authenticated(
     try:
         _negotiate(transport, target, known, settings)
         _check_host_key(transport, target, known)
-        _authenticate(transport, target, settings)
+        _authenticate(transport, target)
     except BaseException:
         transport.close()
         raise
@@ -401,7 +401,7 @@ def _negotiate(
         transport.start_client(timeout=settings.connect_timeout_s)
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise UnreachableError(
-            f"{target.label} ({target.address} port {target.port}) does not speak SSH with us: "
+            f"{target.label}: {target.address} port {target.port} does not speak SSH with us: "
             f"{_phrase(error)}"
         ) from error
 
@@ -455,7 +455,7 @@ def _check_host_key(
             )
 
 
-def _authenticate(transport: paramiko.Transport, target: Target, settings: SshSettings) -> None:
+def _authenticate(transport: paramiko.Transport, target: Target) -> None:
     tried: list[str] = []
     for name, key in _candidates(target, tried):
         tried.append(name)
@@ -467,16 +467,18 @@ def _authenticate(transport: paramiko.Transport, target: Target, settings: SshSe
             continue
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise UnreachableError(
-                f"{target.label} broke off the login as {target.user}: {_phrase(error)}"
+                f"{target.label}: {target.address} broke off the login as {target.user}: "
+                f"{_phrase(error)}"
             ) from error
         if not remaining:
             return
         raise UnreachableError(
-            f"{target.label} asks {target.user} for {' and '.join(remaining)} besides the key"
+            f"{target.label}: {target.address} asks {target.user} for "
+            f"{' and '.join(remaining)} besides the key"
         )
     keys = f"tried {', '.join(tried)}" if tried else "there is no key to try"
     raise UnreachableError(
-        f"{target.label} does not let {target.user} in: {keys}",
+        f"{target.label}: {target.address} does not let {target.user} in: {keys}",
         hint=f"ssh -p {target.port} {target.user}@{target.address} shows more; "
         "keys come from the agent, ssh.identity_files and ~/.ssh",
     )
@@ -501,7 +503,12 @@ def _key_of(path: Path, tried: list[str], *, named: bool) -> Iterator[tuple[str,
             tried.append(f"{path} (no such file)")
     except TypeError:  # what cryptography says of a key that needs a passphrase
         tried.append(f"{path} (needs a passphrase: ssh-add it)")
-    except (paramiko.PasswordRequiredException, paramiko.SSHException, OSError, ValueError) as error:
+    except (
+        paramiko.PasswordRequiredException,
+        paramiko.SSHException,
+        OSError,
+        ValueError,
+    ) as error:
         why = "needs a passphrase: ssh-add it" if _needs_passphrase(error) else _phrase(error)
         tried.append(f"{path} ({why})")
 

@@ -1,6 +1,6 @@
 """A frontend in memory: the semantics of every action, with a crash between or inside any of them.
 
-Each action is a list of small durable steps; a crash leaves those before it done. The rules that the
+Each action is a list of small durable steps; a crash leaves those before it done. The rules of the
 host's verbs enforce are assertions here: a plan that breaks one fails its test.
 """
 
@@ -127,7 +127,7 @@ class Frontend:
         if steps is not None:
             raise CrashError
 
-    def _steps(self, action: Action) -> Iterator[None]:  # noqa: C901, PLR0912 - one case per verb
+    def _steps(self, action: Action) -> Iterator[None]:  # noqa: C901, PLR0915 - one case per verb
         """Yield before each step that changes something."""
         match action:
             case Unmount(slot):

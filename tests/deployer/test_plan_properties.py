@@ -4,12 +4,19 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.deployer.simulator import CrashError, Frontend, UnhealthyError, release, serving, slot_set
 
 from deployer.plan import Plan, plan_deploy, plan_rollback
 from slots.actions import Check, Erase, Fill, Seal
 from slots.manifest import Release
 from slots.slot import SlotName, Verdict
+from tests.deployer.simulator import (
+    CrashError,
+    Frontend,
+    UnhealthyError,
+    release,
+    serving,
+    slot_set,
+)
 
 OLD, NEW, OTHER = release("a"), release("b"), release("c")
 # Where a run is cut: at which action, and after how many of that action's steps.

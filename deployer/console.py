@@ -1,0 +1,422 @@
+"""What an admin sees: a live table on a terminal, JSON lines without one; the results; the errors.
+
+The only module of the deployer that writes to the terminal.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from deployer.deploy import Proposal, Result
+from deployer.inventory import Host
+from deployer.plan import Plan, identify, mebibytes, percent, rollback_hindrance
+from deployer.rollout import Outcome
+from slots.actions import Action, Restart
+from slots.errors import Exit, ProductError
+from slots.events import Emit, Event, Failed, Finished, Notice, Progress, Started
+from slots.manifest import Release
+from slots.slot import FrontendState, SlotSet, SlotStatus, active
+
+TELL_EVERY_S = 1.0
+PIPE_WIDTH = 160  # a table that is not on a terminal is not folded
+INTERRUPTED = 130
+
+
+# --- sinks ---
+
+
+@contextmanager
+def sink() -> Iterator[Emit]:
+    """Return where events go: a live table if stderr is a terminal, else JSON lines."""
+    if not sys.stderr.isatty():
+        yield JsonLines()
+        return
+    table = LiveTable()
+    console = Console(stderr=True)
+    with Live(
+        get_renderable=table.render, console=console, refresh_per_second=8, transient=True
+    ) as live:
+        table.live = live
+        yield table
+
+
+class JsonLines:
+    """One JSON object per event on stderr; progress at most once a second for each host."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        with self._lock:
+            if isinstance(event, Progress):
+                now = time.monotonic()
+                if now - self._told.get(event.subject, 0.0) < TELL_EVERY_S:
+                    return
+                self._told[event.subject] = now
+            kind = type(event).__name__.lower()
+            line = json.dumps({"event": kind, **asdict(event)}, separators=(",", ":"))
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - a sink
+
+
+@dataclass(slots=True)
+class Row:
+    """What the live table shows of one host."""
+
+    step: str = ""
+    since: float = field(default_factory=time.monotonic)
+    total_bytes: int | None = None
+    done_bytes: int = 0
+    detail: str = ""
+    failed: bool = False
+
+
+class LiveTable:
+    """A row per host: step, bytes, rate, time left."""
+
+    def __init__(self) -> None:
+        self.live: Live | None = None
+        self._rows: dict[str, Row] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        """Take in one event."""
+        with self._lock:
+            match event:
+                case Started(step, subject, total):
+                    self._rows[subject] = Row(step, total_bytes=total)
+                case Progress(_, done, subject):
+                    self._rows.setdefault(subject, Row()).done_bytes = done
+                case Finished(_, subject, detail):
+                    self._rows.setdefault(subject, Row()).detail = detail or "done"
+                case Failed(_, message, subject):
+                    row = self._rows.setdefault(subject, Row())
+                    row.detail, row.failed = message, True
+                case Notice(message, subject):
+                    self._notice(message, subject)
+
+    def _notice(self, message: str, subject: str) -> None:
+        if self.live is not None:
+            self.live.console.print(Text(f"{subject}: {message}" if subject else message))
+
+    def render(self) -> Group:
+        """Return the table as it is now."""
+        table = Table(box=None, pad_edge=False, show_header=True)
+        for name in ("host", "step", "", "rate", "left", ""):
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        with self._lock:
+            for subject, row in self._rows.items():
+                table.add_row(*_cells(subject, row))
+        return Group(table)
+
+
+def _cells(subject: str, row: Row) -> tuple[Text, ...]:
+    spent = max(0.001, time.monotonic() - row.since)
+    amount, rate, left = "", "", ""
+    if row.total_bytes:
+        speed = row.done_bytes / spent
+        amount = f"{mebibytes(row.done_bytes)} of {mebibytes(row.total_bytes)}"
+        rate = f"{mebibytes(int(speed))}/s" if row.done_bytes else ""
+        left = f"{(row.total_bytes - row.done_bytes) / speed:.0f} s" if row.done_bytes else ""
+    style = "red" if row.failed else ""
+    words = (subject, row.step, amount, rate, left, row.detail)
+    return tuple(Text(word, style=style) for word in words)
+
+
+# --- results on stdout ---
+
+
+def show_proposal(proposal: Proposal, *, to_stderr: bool = False) -> None:
+    """Show what would be done, host by host."""
+    console = _console(stderr=to_stderr)
+    for host in proposal.hosts:
+        plan = proposal.plans.get(host.name)
+        if plan is not None:
+            _show_plan(console, host, plan)
+    _show_outcomes(console, (*proposal.refusals, *proposal.unreachable))
+
+
+def _show_plan(console: Console, host: Host, plan: Plan) -> None:
+    before = f"slot {plan.active}" if plan.active else "nothing"
+    arrow = f"{before} -> slot {plan.target}" if plan.actions else f"slot {plan.target} stays"
+    _line(console, f"{host.name}: {arrow}", style="bold")
+    for fact in plan.facts:
+        _line(console, f"    {fact}")
+    if plan.actions:
+        _line(console, f"    steps: {', '.join(describe(one) for one in plan.actions)}")
+        back = f"back to slot {plan.target.other}" if plan.undo else "no way back"
+        _line(console, f"    if it fails behind the flip: {back}")
+
+
+def describe(action: Action) -> str:
+    """Return an action as a word or two."""
+    name = type(action).__name__.lower()
+    if isinstance(action, Restart):
+        services = " ".join(one.name for one in action.services)
+        return f"{name} {services}".strip()
+    return name
+
+
+def show_result(result: Result) -> None:
+    """Show how a rollout ended, grouped by cause."""
+    console = _console()
+    _show_outcomes(
+        console, (*result.outcomes, *result.proposal.refusals, *result.proposal.unreachable)
+    )
+    _line(console, f"{_WORDS[result.exit_code]} (exit {int(result.exit_code)})", style="bold")
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Show how something ended on each host."""
+    _show_outcomes(_console(), outcomes)
+
+
+_WORDS: Mapping[Exit, str] = {
+    Exit.DONE: "done",
+    Exit.INTERNAL: "internal error",
+    Exit.REFUSED: "refused, nothing was touched",
+    Exit.SOME_FAILED: "some hosts failed, within the budget",
+    Exit.BUDGET: "stopped: too many hosts failed",
+    Exit.ROLLED_BACK: "rolled back: the old image serves",
+    Exit.UNREACHABLE: "some hosts are unreachable",
+    Exit.LOCKED: "locked by someone else",
+    Exit.VERIFICATION: "verification failed",
+    Exit.BUILD: "build failed",
+    Exit.WOULD_CHANGE: "something would change",
+}
+
+
+def _show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
+    causes: dict[tuple[Exit, str, str], list[str]] = {}
+    for one in outcomes:
+        message = one.message.replace(one.host, "{host}") if one.done else one.message
+        causes.setdefault((one.exit_code, message, one.hint), []).append(one.host)
+    for (code, message, hint), hosts in causes.items():
+        style = "green" if code is Exit.DONE else "red"
+        _line(console, f"{' '.join(hosts)}: {message or 'done'}", style=style)
+        if hint:
+            _line(console, f"    {hint}")
+
+
+def show_status(
+    hosts: Sequence[Host],
+    set_name: str,
+    states: Mapping[str, FrontendState],
+    failures: Sequence[Outcome],
+    known: Sequence[Release],
+) -> None:
+    """Show what each frontend is now, a line per slot."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("host", "slot", "", "state", "image", "format", "digest", "", "verdict", "full"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("rollback")
+    for host in hosts:
+        if host.name in states:
+            for cells in _status_rows(host, host.sets[set_name], states[host.name], known):
+                table.add_row(*(Text(cell) for cell in cells))
+    console = _console()
+    if table.row_count:
+        console.print(table)
+    _show_outcomes(console, failures)
+
+
+def _status_rows(
+    host: Host, slots: SlotSet, state: FrontendState, known: Sequence[Release]
+) -> Iterator[tuple[str, ...]]:
+    served = active(slots, state)
+    hindrance = rollback_hindrance(slots, state, known)
+    for status in state.statuses:
+        name = status.slot.name
+        image = identify(status, known)
+        lost = " (record lost)" if image is not None and status.holds is None else ""
+        yield (
+            host.name if name == "A" else "",
+            name,
+            "active" if name is served else "",
+            str(status.state),
+            f"{image.release}{lost}" if image else "",
+            image.format if image else "",
+            f"{image.sha256[:12]}{'' if status.proof else ' unproven'}" if image else "",
+            status.mount_note or ("mounted" if status.mounted else "not mounted"),
+            str(status.verdict or ""),
+            f"{percent(image.size_bytes, status.size_bytes)} %" if image else "",
+            "" if name is served else (hindrance or "ready"),
+        )
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, markup=False
+    )
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+# --- results as JSON ---
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Write one JSON document to stdout."""
+    print(json.dumps(document, indent=2))  # noqa: T201 - the result
+
+
+def proposal_json(proposal: Proposal) -> dict[str, Any]:
+    """Return a proposal as flipslot.plan/1."""
+    release = proposal.found.release if proposal.found else None
+    outcomes = {one.host: one for one in (*proposal.refusals, *proposal.unreachable)}
+    return {
+        "schema": "flipslot.plan/1",
+        "goal": str(proposal.wish.goal),
+        "set": proposal.set_name,
+        "release": {"id": release.id, "label": release.label} if release else None,
+        "hosts": [
+            {
+                "name": host.name,
+                "address": host.address,
+                "plan": _plan_json(proposal.plans.get(host.name)),
+                **_outcome_json(outcomes.get(host.name)),
+            }
+            for host in proposal.hosts
+        ],
+    }
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """Return how a rollout ended as flipslot.deploy/1."""
+    document = proposal_json(result.proposal)
+    ended = {one.host: one for one in result.outcomes}
+    for host in document["hosts"]:
+        if host["name"] in ended:
+            host.update(_outcome_json(ended[host["name"]]))
+    return {
+        **document,
+        "schema": "flipslot.deploy/1",
+        "exit_code": int(result.exit_code),
+        "interrupted": result.interrupted,
+    }
+
+
+def outcomes_json(schema: str, set_name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return how something ended on each host."""
+    hosts = [{"name": one.host, **_outcome_json(one)} for one in outcomes]
+    return {"schema": schema, "set": set_name, "hosts": hosts}
+
+
+def status_json(
+    hosts: Sequence[Host],
+    set_name: str,
+    states: Mapping[str, FrontendState],
+    failures: Sequence[Outcome],
+    known: Sequence[Release],
+) -> dict[str, Any]:
+    """Return what each frontend is now as flipslot.status/1."""
+    failed = {one.host: one for one in failures}
+    documents = []
+    for host in hosts:
+        document: dict[str, Any] = {"name": host.name, "address": host.address}
+        if host.name in states:
+            document |= _state_json(host.sets[set_name], states[host.name], known)
+        documents.append(document | _outcome_json(failed.get(host.name)))
+    return {"schema": "flipslot.status/1", "set": set_name, "hosts": documents}
+
+
+def _state_json(slots: SlotSet, state: FrontendState, known: Sequence[Release]) -> dict[str, Any]:
+    served = active(slots, state)
+    hindrance = rollback_hindrance(slots, state, known)
+    return {
+        "platform": state.platform,
+        "active": str(served) if served else None,
+        "link": {"path": slots.link, "kind": str(state.link_kind), "target": state.link_target},
+        "formats": list(state.formats),
+        "missing_commands": list(state.missing),
+        "lock": asdict(state.lock) if state.lock else None,
+        "slots": {str(one.slot.name): _slot_json(one, known) for one in state.statuses},
+        "rollback": {"ready": hindrance is None, "why_not": hindrance},
+    }
+
+
+def _slot_json(status: SlotStatus, known: Sequence[Release]) -> dict[str, Any]:
+    image = identify(status, known)
+    return {
+        "device": status.slot.device,
+        "device_kind": str(status.device_kind),
+        "size_bytes": status.size_bytes,
+        "mount_point": status.slot.mount_point,
+        "mounted": status.mounted,
+        "mount_note": status.mount_note,
+        "state": str(status.state),
+        "image": asdict(image) if image else None,
+        "recorded": status.holds is not None,
+        "proven_at_epoch_s": status.proof.at_epoch_s if status.proof else None,
+        "verdict": str(status.verdict) if status.verdict else None,
+    }
+
+
+def _plan_json(plan: Plan | None) -> dict[str, Any] | None:
+    if plan is None:
+        return None
+    return {
+        "active": str(plan.active) if plan.active else None,
+        "target": str(plan.target),
+        "image": asdict(plan.image),
+        "sends_bytes": plan.sends_bytes,
+        "actions": [type(one).__name__.lower() for one in plan.actions],
+        "undo": [type(one).__name__.lower() for one in plan.undo],
+        "facts": list(plan.facts),
+    }
+
+
+def _outcome_json(outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        return {"exit_code": None, "message": "", "hint": "", "seconds": None}
+    return {
+        "exit_code": int(outcome.exit_code),
+        "message": outcome.message,
+        "hint": outcome.hint,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+# --- errors ---
+
+
+def run(name: str, command: Callable[[], int]) -> int:
+    """Run a command line and return its exit code; an expected error is one line and a hint."""
+    try:
+        return command()
+    except ProductError as error:
+        _complain(name, error.message, error.hint)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        _complain(name, "interrupted", "")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.INTERNAL)
+    except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see
+        traceback.print_exc()
+        _complain(name, "internal error; the traceback above is a bug", "")
+        return int(Exit.INTERNAL)
+
+
+def _complain(name: str, message: str, hint: str) -> None:
+    console = Console(stderr=True, highlight=False, markup=False)
+    _line(console, f"{name}: {message}", style="red")
+    if hint:
+        _line(console, f"    {hint}")

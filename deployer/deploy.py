@@ -1,0 +1,239 @@
+"""The pipeline of one rollout, and of a look at the fleet. The only file that knows the order.
+
+load ─► find and verify the release ─► probe ─► plan ─► show, confirm ─► execute per host
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployer import releases
+from deployer.connection import Connection
+from deployer.execute import Replan, Work, execute
+from deployer.inventory import Host, Inventory, select, set_name
+from deployer.plan import Goal, Plan, plan_deploy, plan_rollback
+from deployer.probe import probe, quietly, reach
+from deployer.releases import FoundRelease
+from deployer.rollout import Budget, Outcome, exit_code, run_hosts
+from slots import scripts
+from slots.errors import Exit, HostError, ProductError, UnreachableError, worst
+from slots.events import Emit, step
+from slots.slot import FrontendState, SlotName
+
+Connect = Callable[[Host, Emit], Connection]
+
+PROBE_PARALLEL = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The hosts that a command is about, and the way to them."""
+
+    inventory: Inventory
+    hosts: tuple[Host, ...]
+    set_name: str
+    connect: Connect
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the admin asks of a rollout."""
+
+    goal: Goal
+    slot: SlotName | None = None  # None: the inactive one of each host
+    image: str | None = None  # None: the newest release
+    allow_bad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a rollout would do: a plan per host, and why a host has none."""
+
+    wish: Wish
+    set_name: str
+    found: FoundRelease | None
+    hosts: tuple[Host, ...]
+    states: Mapping[str, FrontendState]
+    plans: Mapping[str, Plan]
+    refusals: tuple[Outcome, ...]  # refused or locked: any of them ends the rollout
+    unreachable: tuple[Outcome, ...]  # left out, the others go on
+    replan: Replan  # how each host is planned again under its lock
+
+    @property
+    def to_do(self) -> tuple[Host, ...]:
+        """The hosts on which something is to be done."""
+        return tuple(
+            host for host in self.hosts if host.name in self.plans and self.plans[host.name].actions
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a rollout ended."""
+
+    proposal: Proposal
+    outcomes: tuple[Outcome, ...]
+    exit_code: Exit
+    interrupted: bool = False
+
+
+def fleet(
+    inventory: Inventory,
+    patterns: Sequence[str],
+    wanted_set: str | None,
+    connect: Connect,
+    emit: Emit,
+) -> Fleet:
+    """Choose the hosts and the set of slots."""
+    name = set_name(inventory, wanted_set)
+    return Fleet(inventory, select(inventory, patterns), name, connect, emit)
+
+
+def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
+    """Execute what was proposed (and confirmed); a refusal on any host means nowhere."""
+    if proposal.refusals or not proposal.plans:
+        return Result(proposal, (), worst(_codes(proposal)))
+    if not proposal.to_do:
+        return Result(proposal, _already(proposal), worst(_codes(proposal)))
+    stop = threading.Event()
+    budget = Budget.of(fleet.inventory.rollout.max_failed, len(fleet.hosts))
+    outcomes = run_hosts(
+        proposal.to_do,
+        lambda host: work_on(fleet, proposal, host, stop),
+        parallel=fleet.inventory.rollout.parallel,
+        budget=budget,
+        stop=stop,
+    )
+    code = exit_code(proposal.unreachable, outcomes, budget)
+    return Result(proposal, (*_already(proposal), *outcomes), code, stop.is_set())
+
+
+def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
+    """Find the release, ask every host, and plan; nothing is changed anywhere."""
+    found = None
+    if wish.goal is Goal.DEPLOY:
+        found = releases.find(wish.image, out)
+        _verify(found, fleet.emit)
+    states, failures = probe_all(fleet)
+    replan = _planner(wish, found, out)
+    plans: dict[str, Plan] = {}
+    refusals = [one for one in failures if one.exit_code is not Exit.UNREACHABLE]
+    for host in fleet.hosts:
+        if host.name not in states:
+            continue
+        match replan(host.sets[fleet.set_name], states[host.name]):
+            case Plan() as plan:
+                plans[host.name] = plan
+            case refusal:
+                refusals.append(Outcome.of(host.name, refusal))
+    return Proposal(
+        wish,
+        fleet.set_name,
+        found,
+        fleet.hosts,
+        states,
+        plans,
+        tuple(refusals),
+        tuple(one for one in failures if one.exit_code is Exit.UNREACHABLE),
+        replan,
+    )
+
+
+def _planner(wish: Wish, found: FoundRelease | None, out: Path) -> Replan:
+    """Return how this wish is planned on a frontend: for the proposal, and again under its lock."""
+    if found is None:
+        known = releases.known(out)
+        return lambda slots, state: plan_rollback(slots, state, known, allow_bad=wish.allow_bad)
+    return lambda slots, state: plan_deploy(
+        slots,
+        state,
+        found.release,
+        wish.slot,
+        allow_bad=wish.allow_bad,
+        restrict=found.only,
+    )
+
+
+def _verify(found: FoundRelease, emit: Emit) -> None:
+    with step(emit, "verify", found.release.label) as detail:
+        formats = {found.only} if found.only else {one.format for one in found.release.artefacts}
+        releases.verify(found, frozenset(formats))
+        detail.append(f"{', '.join(sorted(formats))} as {found.folder} says")
+
+
+def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ...]]:
+    """Ask all hosts what they are now; those that do not say it are outcomes."""
+    states: dict[str, FrontendState] = {}
+
+    def ask(host: Host) -> Outcome:
+        started = time.monotonic()
+        try:
+            with step(fleet.emit, "probe", host.name), fleet.connect(host, fleet.emit) as way:
+                _, states[host.name] = probe(reach(way, host, fleet.set_name, fleet.emit))
+        except ProductError as error:
+            return Outcome.of(host.name, error, time.monotonic() - started)
+        return Outcome(host.name, Exit.DONE)
+
+    unlimited = Budget(len(fleet.hosts))
+    stop = threading.Event()
+    outcomes = run_hosts(fleet.hosts, ask, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return states, tuple(one for one in outcomes if not one.done)
+
+
+def work_on(fleet: Fleet, proposal: Proposal, host: Host, stop: threading.Event) -> Outcome:
+    """Execute one host's plan; what may go wrong there becomes its outcome."""
+    started = time.monotonic()
+    plan = proposal.plans[host.name]
+    try:
+        with fleet.connect(host, fleet.emit) as way:
+            frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
+            execute(frontend, plan, proposal.replan, Work(proposal.found, stop))
+    except UnreachableError as error:
+        # It answered the probe: now it is a failure like another.
+        failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")
+        return Outcome.of(host.name, failure, time.monotonic() - started)
+    except ProductError as error:
+        return Outcome.of(host.name, error, time.monotonic() - started)
+    message = f"slot {plan.target} serves {plan.image.release}"
+    return Outcome(host.name, Exit.DONE, message, seconds=time.monotonic() - started)
+
+
+def unlock(fleet: Fleet) -> tuple[Outcome, ...]:
+    """Remove the locks of the set, and end who holds them."""
+
+    def free(host: Host) -> Outcome:
+        try:
+            with step(fleet.emit, "unlock", host.name), fleet.connect(host, fleet.emit) as way:
+                frontend = reach(way, host, fleet.set_name, fleet.emit)
+                frontend, _ = probe(frontend)
+                answer = frontend.ask(scripts.unlock_call())
+        except ProductError as error:
+            return Outcome.of(host.name, error)
+        who = answer.first("unlocked")
+        return Outcome(host.name, Exit.DONE, f"unlocked: {who}" if who else "was not locked")
+
+    unlimited = Budget(len(fleet.hosts))
+    return run_hosts(
+        fleet.hosts, free, parallel=PROBE_PARALLEL, budget=unlimited, stop=threading.Event()
+    )
+
+
+def _already(proposal: Proposal) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(name, Exit.DONE, f"slot {plan.target} serves {plan.image.release} already")
+        for name, plan in proposal.plans.items()
+        if not plan.actions
+    )
+
+
+def _codes(proposal: Proposal) -> list[Exit]:
+    """Return the codes of what keeps a rollout from beginning: a refusal is a refusal."""
+    refused = [
+        Exit.LOCKED if one.exit_code is Exit.LOCKED else Exit.REFUSED for one in proposal.refusals
+    ]
+    return [*refused, *(one.exit_code for one in proposal.unreachable)]

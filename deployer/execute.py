@@ -1,0 +1,243 @@
+"""Run one plan on one frontend: under its lock, undone if it fails behind the flip.
+
+The only loop that changes a frontend. What it reports is read back from the host at the end.
+"""
+
+import getpass
+import platform as box
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NoReturn, assert_never
+
+from deployer import health, transfer
+from deployer.frontend import Frontend, HeldLock, read_timeout_s
+from deployer.plan import Plan
+from deployer.probe import probe
+from deployer.releases import FoundRelease
+from slots import scripts
+from slots.actions import (
+    Action,
+    Check,
+    Erase,
+    Fill,
+    Flip,
+    Judge,
+    Mount,
+    Prove,
+    Restart,
+    Seal,
+    Unmount,
+)
+from slots.errors import (
+    HostError,
+    LockedError,
+    ProductError,
+    Refused,
+    RolledBackError,
+    UnreachableError,
+    VerificationError,
+)
+from slots.events import step
+from slots.manifest import HEAD_BYTES
+from slots.slot import FrontendState, SlotName, SlotSet, active
+
+RESTART_TIMEOUT_S = 120.0  # for each service
+
+Replan = Callable[[SlotSet, FrontendState], Plan | Refused | LockedError]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a host needs besides its plan: the release's files, and a way to be stopped."""
+
+    found: FoundRelease | None  # None: a rollback sends nothing
+    stop: threading.Event
+
+    def stop_point(self) -> None:
+        """End the work here if the admin has asked for it."""
+        if self.stop.is_set():
+            raise HostError("stopped by the admin; what served before still serves")
+
+
+def execute(frontend: Frontend, shown: Plan, replan: Replan, work: Work) -> FrontendState:
+    """Lead one frontend to its goal and return what a last probe found there."""
+    with _locked(frontend) as lock:
+        frontend, plan = _plan_again(frontend, shown, replan)
+        work.stop_point()
+        _perform(frontend, plan, lock, work)
+        return _read_back(frontend, plan)
+
+
+def holder() -> str:
+    """Return by which name the lock says who works there."""
+    return f"{getpass.getuser()}@{box.node()}"
+
+
+@contextmanager
+def _locked(frontend: Frontend) -> Iterator[HeldLock]:
+    with step(frontend.emit, "lock", frontend.host.name):
+        lock = frontend.lock(holder())
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Frontend, Plan]:
+    """Plan anew under the lock: what was shown must still be what is to be done."""
+    with step(frontend.emit, "probe", frontend.host.name):
+        frontend, state = probe(frontend)
+        match replan(frontend.slots, replace(state, lock=None)):  # the lock is ours now
+            case Plan() as plan if plan.same_work(shown):
+                return frontend, plan
+            case Plan():
+                raise HostError(
+                    "the frontend changed since its plan was shown; nothing was done",
+                    hint="deploy again",
+                )
+            case refusal:
+                raise refusal
+
+
+def _perform(frontend: Frontend, plan: Plan, lock: HeldLock, work: Work) -> None:
+    """Run the actions; before the flip a failure changes nothing, behind it the plan is undone."""
+    flipped = plan.active is plan.target
+    for action in plan.actions:
+        if not flipped:
+            work.stop_point()
+        flipped = flipped or isinstance(action, Flip)
+        try:
+            run_action(frontend, action, lock, work)
+        except UnreachableError as error:
+            if not flipped:
+                raise
+            raise HostError(
+                f"{error.message}, after the flip: slot {plan.target} serves "
+                f"{plan.image.release}, not yet checked",
+                hint="deploy again: it goes on from there",
+            ) from error
+        except ProductError as error:
+            if not flipped or not _doubts_the_image(action):
+                raise
+            _undo(frontend, plan, lock, work, error)
+
+
+def _doubts_the_image(action: Action) -> bool:
+    """Tell whether a failure of this action speaks against the image that was flipped to."""
+    return isinstance(action, Flip | Restart | Check)
+
+
+def _undo(
+    frontend: Frontend, plan: Plan, lock: HeldLock, work: Work, cause: ProductError
+) -> NoReturn:
+    """Go back to the slot that served before; raises RolledBackError, or what prevents that."""
+    message = cause.message
+    if not plan.undo:
+        raise HostError(
+            f"slot {plan.target} serves {plan.image.release} but failed: {message}; "
+            "there is no other image to go back to"
+        ) from cause
+    back = plan.target.other
+    trouble: list[str] = []
+    for action in plan.undo:
+        try:
+            run_action(frontend, action, lock, work)
+        except ProductError as error:
+            if isinstance(action, Prove | Mount | Flip):
+                raise HostError(
+                    f"{message}; and going back to slot {back} failed: {error.message}",
+                    hint="look at that frontend now: slot "
+                    f"{plan.target} may serve a broken {plan.image.release}",
+                ) from error
+            trouble.append(error.message)
+    also = f"; and then: {'; '.join(trouble)}" if trouble else ""
+    raise RolledBackError(
+        f"{plan.image.release} failed: {message}; rolled back, slot {back} serves again{also}"
+    ) from cause
+
+
+def run_action(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> None:
+    """Run one action on the frontend."""
+    total = action.artefact.size_bytes - HEAD_BYTES if isinstance(action, Fill) else None
+    name = type(action).__name__.lower()
+    with step(frontend.emit, name, frontend.host.name, total) as detail:
+        detail.extend(_run(frontend, action, lock, work))
+
+
+def _run(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> list[str]:
+    """Return what is worth telling of an action that went well."""
+    match action:
+        case Check():
+            return [health.check(frontend, frontend.host.checks[frontend.slots.name])]
+        case Fill(artefact=artefact) | Seal(artefact=artefact):
+            return _send(frontend, action, lock, work, artefact.size_bytes)
+        case Prove(size_bytes=size_bytes, sha256=sha256):
+            _ask(frontend, action, lock, read_timeout_s(frontend.host, size_bytes))
+            return [f"read back, SHA-256 {sha256[:16]}…"]
+        case Restart(services=services):
+            timeout_s = RESTART_TIMEOUT_S * (1 + len(services))
+            answer = _ask(frontend, action, lock, timeout_s)
+            kept, left = answer.all("kept"), answer.all("straggler")
+            told = [f"restarted {name}" for name in answer.all("restarted")]
+            told += [f"{name} does not use the old slot" for name in kept]
+            return told + [f"process {process} still uses the old slot" for process in left]
+        case Unmount() | Erase() | Mount() | Judge():
+            _ask(frontend, action, lock, None)
+            return []
+        case Flip(slot):
+            _ask(frontend, action, lock, None)
+            return [f"{frontend.slots.link} -> {frontend.slots.target(slot)}"]
+        case _:
+            assert_never(action)
+
+
+def _ask(
+    frontend: Frontend, action: scripts.HostAction, lock: HeldLock, timeout_s: float | None
+) -> scripts.Answer:
+    assert frontend.platform is not None, "a frontend is probed before it is changed"  # noqa: S101
+    call = scripts.call(frontend.platform, action, lock.token)
+    return frontend.ask(call, timeout_s=timeout_s)
+
+
+def _send(
+    frontend: Frontend, action: Fill | Seal, lock: HeldLock, work: Work, size_bytes: int
+) -> list[str]:
+    assert frontend.platform is not None, "a frontend is probed before it is changed"  # noqa: S101
+    if work.found is None:
+        raise HostError(f"there is no file of {action.artefact.file} to send")
+    start, end = (HEAD_BYTES, size_bytes) if isinstance(action, Fill) else (0, HEAD_BYTES)
+    payload = transfer.stream(
+        work.found.path(action.artefact),
+        start,
+        min(end, size_bytes),
+        step=type(action).__name__.lower(),
+        subject=frontend.host.name,
+        emit=frontend.emit,
+        stop=work.stop_point,
+    )
+    call = scripts.call(frontend.platform, action, lock.token)
+    frontend.ask(call, payload, timeout_s=read_timeout_s(frontend.host, size_bytes))
+    return []
+
+
+def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:
+    """Believe no step: ask the frontend what serves now."""
+    with step(frontend.emit, "confirm", frontend.host.name) as detail:
+        _, state = probe(frontend)
+        status = state.status(plan.target)
+        proof = status.proof.sha256 if status.proof else ""
+        if active(frontend.slots, state) is not plan.target or not status.mounted:
+            raise HostError(f"at the end slot {plan.target} does not serve: {_served(state)}")
+        if proof != plan.image.sha256:
+            raise VerificationError(
+                f"at the end slot {plan.target} is not proven to hold {plan.image.release}"
+            )
+        detail.append(f"slot {plan.target} serves {plan.image.release}")
+    return state
+
+
+def _served(state: FrontendState) -> str:
+    mounted = [name for name in SlotName if state.status(name).mounted]
+    return f"the link points to {state.link_target or 'nothing'}, mounted: {mounted or 'none'}"

@@ -1,0 +1,106 @@
+"""One frontend within reach: a verb goes there as a script, its answer comes back."""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from deployer.connection import Connection, Payload, Session
+from deployer.inventory import Host
+from slots import scripts
+from slots.errors import LockedError, UnreachableError
+from slots.events import Emit, Notice
+from slots.platform import PLATFORMS, Platform
+from slots.slot import SlotSet
+
+READ_BYTES_PER_S = 4 << 20  # the slowest disk that we wait for
+LOCK_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """A host, the set of slots that is worked on, and the open connection."""
+
+    host: Host
+    slots: SlotSet
+    connection: Connection
+    platform: Platform | None  # None: not yet probed
+    emit: Emit
+
+    def ask(
+        self, call: str, payload: Payload = (), *, timeout_s: float | None = None
+    ) -> scripts.Answer:
+        """Run a verb; its refusal or failure is raised as the error that it is."""
+        answer = self.try_(call, payload, timeout_s=timeout_s)
+        error = scripts.error_of(answer, self.host.name)
+        if error is not None:
+            raise error
+        return answer
+
+    def try_(
+        self, call: str, payload: Payload = (), *, timeout_s: float | None = None
+    ) -> scripts.Answer:
+        """Run a verb and return what it answers, be it a failure."""
+        nonce = secrets.token_hex(8)
+        script = scripts.script(self.platform, self.slots, call, nonce)
+        timeout_s = timeout_s or self.host.ssh.command_timeout_s
+        completed = self.connection.run(script, payload, timeout_s=timeout_s)
+        answer = scripts.answer(completed.stdout, nonce)
+        if not answer.complete:
+            last = completed.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            said = f": {last[0][:200]}" if last else ""
+            raise UnreachableError(
+                f"{self.host.name}: broke off before it had answered "
+                f"(status {completed.status}){said}"
+            )
+        for notice in answer.all("notice"):
+            self.emit(Notice(notice, self.host.name))
+        return answer
+
+    def lock(self, holder: str) -> "HeldLock":
+        """Take the set's lock and hold it until the returned lock is released."""
+        token, nonce = secrets.token_hex(8), secrets.token_hex(8)
+        script = scripts.script(self.platform, self.slots, scripts.lock_call(holder, token), nonce)
+        session = self.connection.start(script)
+        try:
+            self._await_lock(session, token, nonce)
+        except BaseException:
+            session.close()
+            raise
+        return HeldLock(token, session)
+
+    def _await_lock(self, session: Session, token: str, nonce: str) -> None:
+        heard = b""
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while ("locked", token) not in scripts.begun(heard, nonce):
+            line = session.readline(max(0.1, deadline - time.monotonic()))
+            heard += line
+            answer = scripts.answer(heard, nonce)
+            if line and not answer.complete:
+                continue
+            error = scripts.error_of(answer, self.host.name)
+            raise error or LockedError(f"{self.host.name}: the lock was let go at once")
+        for key, value in scripts.begun(heard, nonce):
+            if key == "notice":
+                self.emit(Notice(value, self.host.name))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """The lock of a set on a frontend, as long as its session lives."""
+
+    token: str
+    session: Session
+
+    def release(self) -> None:
+        """Let it go."""
+        self.session.close()
+
+
+def read_timeout_s(host: Host, size_bytes: int) -> float:
+    """Return how long reading or flushing so many bytes may take."""
+    return host.ssh.command_timeout_s + size_bytes / READ_BYTES_PER_S
+
+
+def platform_of(host: Host) -> Platform | None:
+    """Return the platform that the inventory names; None: the probe finds it."""
+    return PLATFORMS[host.platform] if host.platform is not None else None

@@ -1,0 +1,144 @@
+"""Find a release on the admin box, and hold its artefacts against what release.json says."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from slots.errors import ConfigError, VerificationError
+from slots.manifest import HEAD_BYTES, Artefact, Release
+from slots.settings import config_error
+
+MANIFEST = "release.json"
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRelease:
+    """A release and where its artefacts lie; `only` is the format of a single named file."""
+
+    release: Release
+    folder: Path
+    only: str | None = None
+    file: Path | None = None  # the single named file
+
+    def path(self, artefact: Artefact) -> Path:
+        """Return the file of an artefact."""
+        return self.file or self.folder / artefact.file
+
+
+def find(wanted: str | None, out: Path) -> FoundRelease:
+    """Return the release that is asked for, by default the newest below `out`."""
+    if wanted is None:
+        return _newest(out)
+    path = Path(wanted)
+    beside = path.with_name(path.name + f".{MANIFEST}")
+    if path.is_dir():
+        return FoundRelease(_read(path / MANIFEST), path)
+    if path.is_file() and path.name == MANIFEST:
+        return FoundRelease(_read(path), path.parent)
+    if path.is_file() and beside.is_file():
+        return _single(path, beside)
+    if path.is_file():
+        return _within(path)
+    if "/" not in wanted and (out / wanted / MANIFEST).is_file():
+        return FoundRelease(_read(out / wanted / MANIFEST), out / wanted)
+    raise ConfigError(
+        f"there is no release {wanted}",
+        hint=f"give a release's folder, its name in {out}, or an image file",
+    )
+
+
+def known(out: Path) -> tuple[Release, ...]:
+    """Return all readable releases below `out`, the newest first."""
+    return tuple(_readable(_manifests(out)))
+
+
+def verify(found: FoundRelease, formats: frozenset[str]) -> None:
+    """Read the artefacts of these formats whole; raises VerificationError if one is not itself."""
+    for artefact in found.release.artefacts:
+        if artefact.format in formats:
+            _verify(found.path(artefact), artefact)
+
+
+def _verify(path: Path, artefact: Artefact) -> None:
+    whole, head, size = hashlib.sha256(), hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            first = file.read(HEAD_BYTES)
+            head.update(first)
+            piece = first
+            while piece:
+                whole.update(piece)
+                size += len(piece)
+                piece = file.read(READ_BYTES)
+    except FileNotFoundError as error:
+        raise VerificationError(f"there is no {path}, which its release names") from error
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
+    if size != artefact.size_bytes:
+        raise VerificationError(
+            f"{path} has {size} bytes, its release says {artefact.size_bytes}",
+            hint="build or copy it again",
+        )
+    if whole.hexdigest() != artefact.sha256 or head.hexdigest() != artefact.head_sha256:
+        raise VerificationError(
+            f"{path} is not what its release says: its SHA-256 is {whole.hexdigest()[:16]}…, "
+            f"not {artefact.sha256[:16]}…",
+            hint="build or copy it again",
+        )
+
+
+def _newest(out: Path) -> FoundRelease:
+    manifests = _manifests(out)
+    if not manifests:
+        raise ConfigError(f"there is no release in {out}", hint="`make image` builds one")
+    return FoundRelease(_read(manifests[0]), manifests[0].parent)
+
+
+def _manifests(out: Path) -> list[Path]:
+    """Return the releases' descriptions below `out`, the one written last first."""
+    paths = [path for path in out.glob(f"*/{MANIFEST}") if path.is_file()]
+    return sorted(paths, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True)
+
+
+def _readable(manifests: list[Path]) -> Iterator[Release]:
+    for path in manifests:
+        try:
+            yield _read(path)
+        except ConfigError:
+            continue  # only the newest must be readable; this one merely helps to name a slot
+
+
+def _single(path: Path, manifest: Path) -> FoundRelease:
+    """Return the release of one named file, whose own description may name it otherwise."""
+    release = _read(manifest)
+    own = manifest.name != MANIFEST and len(release.artefacts) == 1
+    named = next((one for one in release.artefacts if own or one.file == path.name), None)
+    if named is None:
+        raise ConfigError(f"{manifest} does not speak of {path.name}")
+    return FoundRelease(release, path.parent, named.format, path)
+
+
+def _within(path: Path) -> FoundRelease:
+    """Return the release of an artefact that lies in its release's folder."""
+    manifest = path.with_name(MANIFEST)
+    if not manifest.is_file():
+        raise ConfigError(
+            f"{path} has no {path.name}.{MANIFEST} beside it",
+            hint="an image is deployed with the description that its build wrote",
+        )
+    return _single(path, manifest)
+
+
+def _read(path: Path) -> Release:
+    try:
+        return Release.from_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no {path}", hint="is that the folder of a release?") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise config_error(error, Release, str(path)) from error

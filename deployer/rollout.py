@@ -1,0 +1,97 @@
+"""Many hosts side by side, within a budget of failures."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from deployer.inventory import Host
+from slots.errors import Exit, ProductError, worst
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the work on one host ended. `message` is empty where there is nothing to say."""
+
+    host: str
+    exit_code: Exit
+    message: str = ""
+    hint: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, host: str, error: ProductError, seconds: float = 0.0) -> "Outcome":
+        """Return the outcome that an expected error means for its host."""
+        message = error.message.removeprefix(f"{host}: ")  # the host is shown beside it
+        return cls(host, error.exit_code, message, error.hint, seconds)
+
+    @property
+    def done(self) -> bool:
+        """Whether the host is where it should be."""
+        return self.exit_code is Exit.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many hosts may fail before no further one is begun."""
+
+    max_failed: int
+
+    @classmethod
+    def of(cls, setting: int | str, hosts: int) -> "Budget":
+        """Return the budget of a count, or of a percentage of so many hosts (rounded down)."""
+        if isinstance(setting, int):
+            return cls(setting)
+        return cls(hosts * int(setting.removesuffix("%")) // 100)
+
+    def exceeded(self, outcomes: Iterable[Outcome]) -> bool:
+        """Tell whether too many have failed."""
+        return sum(not outcome.done for outcome in outcomes) > self.max_failed
+
+
+def run_hosts(
+    hosts: Sequence[Host],
+    work: Callable[[Host], Outcome],
+    *,
+    parallel: int,
+    budget: Budget,
+    stop: threading.Event,
+) -> tuple[Outcome, ...]:
+    """Do the work on all hosts, some at a time; those never begun say why.
+
+    An interruption sets `stop`, lets the begun ones come to a safe end, and is raised again.
+    """
+    outcomes: list[Outcome] = []
+    waiting = list(hosts)
+    with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="host") as pool:
+        running: set[Future[Outcome]] = set()
+        try:
+            while running or waiting:
+                if budget.exceeded(outcomes) or stop.is_set():
+                    outcomes += [_not_begun(host, stop) for host in waiting]
+                    waiting.clear()
+                while waiting and len(running) < parallel:
+                    running.add(pool.submit(work, waiting.pop(0)))
+                if running:
+                    finished, running = wait(running, return_when=FIRST_COMPLETED)
+                    outcomes += [future.result() for future in finished]
+        except KeyboardInterrupt:
+            stop.set()
+            wait(running)
+            outcomes += [future.result() for future in running]
+            outcomes += [_not_begun(host, stop) for host in waiting]
+    order = {host.name: number for number, host in enumerate(hosts)}
+    return tuple(sorted(outcomes, key=lambda outcome: order[outcome.host]))
+
+
+def _not_begun(host: Host, stop: threading.Event) -> Outcome:
+    why = "stopped by the admin" if stop.is_set() else "the budget of failures was spent"
+    return Outcome(host.name, Exit.SOME_FAILED, f"not begun: {why}")
+
+
+def exit_code(left_out: Iterable[Outcome], outcomes: Sequence[Outcome], budget: Budget) -> Exit:
+    """Return how the whole ended: hosts that were never reached, and those that were worked on."""
+    codes = [outcome.exit_code for outcome in (*left_out, *outcomes)]
+    if budget.exceeded(outcomes):
+        codes.append(Exit.BUDGET)
+    return worst(codes)
