@@ -1,0 +1,16 @@
+"""Linux: block devices, mounted by the kernel as erofs, squashfs or iso9660."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """The row of Linux; its library is templates/linux/."""
+
+    name: str = "Linux"
+    uname: str = "Linux"
+    formats: tuple[str, ...] = ("erofs", "squashfs", "iso9660")
+    restart: tuple[str, ...] = ("systemctl", "restart", "{name}")
+    path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+    facts: tuple[str, ...] = ("linux/kernel.sh", "linux/facts.sh")
+    verbs: tuple[str, ...] = ("linux/files.sh", "linux/host.sh")

@@ -1,0 +1,125 @@
+"""The answer of a probe → FrontendState. The probe itself is templates/common/probe.sh."""
+
+from enum import StrEnum
+from typing import TypeVar
+
+from slots.errors import HostError
+from slots.platform import PLATFORMS
+from slots.scripts import Answer
+from slots.slot import (
+    DeviceKind,
+    FrontendState,
+    ImageRecord,
+    LinkKind,
+    Lock,
+    Proof,
+    SlotName,
+    SlotSet,
+    SlotState,
+    SlotStatus,
+    Verdict,
+)
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def parse(answer: Answer, slots: SlotSet) -> FrontendState:
+    """Return what the probe found; HostError if the answer lacks something or is odd.
+
+    The host reports a proof only if it holds now (this boot, this device, this image), and a
+    verdict only if it is of the image in the slot.
+    """
+    fields = _Fields(answer)
+    platform = fields.text("platform")
+    if platform not in PLATFORMS:
+        raise HostError(f"the probe answers for an unknown platform: {platform!r}")
+    offered = answer.all("format")
+    return FrontendState(
+        platform=platform,
+        boot_id=fields.text("boot_id"),
+        link_kind=fields.choice("link_kind", LinkKind),
+        link_target=answer.first("link_target"),
+        statuses=(_status(fields, slots, SlotName.A), _status(fields, slots, SlotName.B)),
+        formats=tuple(one for one in PLATFORMS[platform].formats if one in offered),
+        missing=answer.all("missing"),
+        lock=_lock(fields),
+    )
+
+
+class _Fields:
+    """Values of an answer by key, each as the type that it must be."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._values = dict(answer.values)
+
+    def has(self, key: str) -> bool:
+        return key in self._values
+
+    def text(self, key: str) -> str:
+        if key not in self._values:
+            raise HostError(f"the probe's answer lacks {key}")
+        return self._values[key]
+
+    def number(self, key: str) -> int:
+        text = self.text(key)
+        if not (text.isascii() and text.isdigit()):
+            raise HostError(f"the probe answers {key}={text!r}, which is no number")
+        return int(text)
+
+    def choice(self, key: str, among: type[_Choice]) -> _Choice:
+        text = self.text(key)
+        try:
+            return among(text)
+        except ValueError as error:
+            raise HostError(f"the probe answers {key}={text!r}") from error
+
+
+def _status(fields: _Fields, slots: SlotSet, name: SlotName) -> SlotStatus:
+    verdict = f"{name}.verdict"
+    return SlotStatus(
+        slot=slots.slot(name),
+        device_kind=fields.choice(f"{name}.device_kind", DeviceKind),
+        size_bytes=fields.number(f"{name}.size"),
+        state=fields.choice(f"{name}.state", SlotState),
+        head_sha256=fields.text(f"{name}.head_sha256"),
+        mounted=fields.text(f"{name}.mounted") == "yes",
+        mount_note=fields.text(f"{name}.mount_note"),
+        image=_image(fields, name),
+        proof=_proof(fields, name),
+        verdict=fields.choice(verdict, Verdict) if fields.has(verdict) else None,
+    )
+
+
+def _image(fields: _Fields, name: SlotName) -> ImageRecord | None:
+    if not fields.has(f"{name}.image.size") or not fields.text(f"{name}.image.size"):
+        return None
+    return ImageRecord(
+        release=fields.text(f"{name}.image.release"),
+        format=fields.text(f"{name}.image.format"),
+        size_bytes=fields.number(f"{name}.image.size"),
+        sha256=fields.text(f"{name}.image.sha256"),
+        head_sha256=fields.text(f"{name}.image.head_sha256"),
+    )
+
+
+def _proof(fields: _Fields, name: SlotName) -> Proof | None:
+    if not fields.has(f"{name}.proof.sha256"):
+        return None
+    return Proof(
+        sha256=fields.text(f"{name}.proof.sha256"),
+        boot_id=fields.text(f"{name}.proof.boot_id"),
+        device=fields.text(f"{name}.proof.device"),
+        at_epoch_s=fields.number(f"{name}.proof.at"),
+    )
+
+
+def _lock(fields: _Fields) -> Lock | None:
+    if not fields.has("lock.holder"):
+        return None
+    return Lock(
+        holder=fields.text("lock.holder") or "unknown",
+        pid=int(fields.text("lock.pid") or 0),
+        boot_id=fields.text("lock.boot_id"),
+        since_epoch_s=int(fields.text("lock.since") or 0),
+        alive=fields.text("lock.alive") == "yes",
+    )

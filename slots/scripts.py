@@ -1,0 +1,293 @@
+"""Scripts for a frontend, and the answers that they print.
+
+A script is the set of slots as shell variables, the library of the platform, and one call. It
+travels on stdin behind a constant command line (`COMMAND`) that csh, sh and bash logins all pass
+on; after it comes the payload, if the verb has one. Every value is quoted by the templates.
+
+A script answers between two marker lines that carry a nonce, so that what noisy login files print
+is not taken for an answer, and an answer that was cut off is not taken for success:
+
+    flipslot NONCE begin
+    key=value
+    flipslot NONCE end STATUS
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import assert_never
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from slots.actions import (
+    Erase,
+    Fill,
+    Flip,
+    Judge,
+    Mount,
+    Prove,
+    Restart,
+    Seal,
+    Unmount,
+)
+from slots.errors import HostError, LockedError, ProductError, Refused, VerificationError
+from slots.manifest import HEAD_BYTES
+from slots.platform import PLATFORMS, Platform, restart_command
+from slots.slot import Service, SlotName, SlotSet
+
+HostAction = Unmount | Erase | Fill | Seal | Prove | Mount | Flip | Restart | Judge
+"""The actions that are one verb each on the host. Checks are the deployer's (`check_call`)."""
+
+CORE = ("common/core.sh", "common/slot.sh", "common/probe.sh")
+VERBS = ("common/verbs.sh",)
+RESTART_TIMEOUT_S = 120
+ANSWER_MAX_BYTES = 1 << 20
+
+
+_TOKEN = re.compile(r"[0-9a-f]{8,64}")
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9_.]*)=(.*)", re.DOTALL)
+
+
+# --- scripts ---------------------------------------------------------------------------------
+
+
+def COMMAND(n_bytes: int) -> str:  # noqa: N802 - a constant but for one number
+    """Return the command line that reads a script of so many bytes from stdin and runs it."""
+    return f"exec /bin/sh -c 'eval \"$(dd bs=1 count={n_bytes:d} 2>/dev/null)\"'"
+
+
+def script(platform: Platform | None, slots: SlotSet, call: str, nonce: str) -> bytes:
+    """Return the whole script; without a platform it can probe alone, and asks uname first."""
+    text = (
+        _environment()
+        .get_template("script.sh.j2")
+        .render(
+            nonce=_checked(nonce),
+            slots=slots,
+            library=universal_library() if platform is None else library(platform),
+            call=call,
+        )
+    )
+    return text.encode("utf-8", "surrogateescape")
+
+
+def library(platform: Platform) -> str:
+    """Return the sh library of a platform: its PATH and all verbs."""
+    return f'PATH="{platform.path}"\n' + _source((*CORE, *platform.facts, *platform.verbs, *VERBS))
+
+
+def universal_library() -> str:
+    """Return a library that can only probe, for a host of which nothing is known yet."""
+    branches = "".join(
+        f'{platform.uname})\nPATH="{platform.path}"\n{_source(platform.facts)};;\n'
+        for platform in PLATFORMS.values()
+        if platform.uname
+    )
+    unknown = (
+        "*)\nneed_rights() { "
+        'refuse "uname -s says $(uname -s): there is no library for that"; };;\n'
+    )
+    return f"{_source(CORE)}case $(uname -s) in\n{branches}{unknown}esac\n"
+
+
+@cache
+def _environment() -> Environment:
+    """Return the environment that quotes every value for the shell by itself."""
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        undefined=StrictUndefined,
+        finalize=_quoted,
+        autoescape=False,  # noqa: S701 - shell, not HTML: finalize quotes each value for it
+        keep_trailing_newline=True,
+        trim_blocks=False,
+    )
+    environment.filters["verbatim"] = Markup
+    return environment
+
+
+def _quoted(value: object) -> str:
+    return str(value) if isinstance(value, Markup) else shlex.quote(str(value))
+
+
+@cache
+def _template(name: str) -> str:
+    return (files("slots") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _source(names: tuple[str, ...]) -> str:
+    """Return these library files as they travel: dd reads a script byte by byte."""
+    lines = (line.strip() for name in names for line in _template(name).splitlines())
+    kept = (line for line in lines if not line.startswith("#") or "shellcheck" in line)
+    return "".join(f"{line}\n" for line in kept if line)
+
+
+def _checked(token: str) -> str:
+    if not _TOKEN.fullmatch(token):
+        raise ValueError(f"{token!r} is not 8 to 64 hexadecimal digits")
+    return token
+
+
+# --- calls -----------------------------------------------------------------------------------
+
+
+def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: PLR0911 - a table
+    """Return the call of the verb that does this action, under the lock of this token."""
+    own = _checked(token)
+    match action:
+        case Unmount(slot):
+            return _words("verb_unmount", own, slot)
+        case Erase(slot):
+            return _words("verb_erase", own, slot)
+        case Fill(slot, artefact):
+            _has_head(artefact.size_bytes)
+            return _words("verb_fill", own, slot, artefact.size_bytes)
+        case Seal(slot, artefact, release):
+            _has_head(artefact.size_bytes)
+            return _words(
+                *("verb_seal", own, slot, release, artefact.format, artefact.size_bytes),
+                *(artefact.sha256, artefact.head_sha256),
+            )
+        case Prove(slot, size_bytes, sha256):
+            return _words("verb_prove", own, slot, size_bytes, sha256)
+        case Mount(slot, format_):
+            return _words("verb_mount", own, slot, format_)
+        case Flip(slot):
+            return _words("verb_flip", own, slot)
+        case Restart(left, services):
+            return _restart_call(platform, own, left, services)
+        case Judge(slot, verdict):
+            return _words("verb_judge", own, slot, verdict)
+        case _:
+            assert_never(action)
+
+
+def probe_call() -> str:
+    """Return the call that asks for everything a `FrontendState` holds."""
+    return "verb_probe"
+
+
+def lock_call(holder: str, token: str) -> str:
+    """Return the call that takes the lock and holds it until its stdin ends."""
+    return _words("verb_lock", _checked(token), " ".join(holder.split()) or "unknown")
+
+
+def unlock_call() -> str:
+    """Return the call that removes the lock and ends whoever still works under it."""
+    return "verb_unlock"
+
+
+def users_call(slot: SlotName) -> str:
+    """Return the call that lists the processes that use a slot."""
+    return _words("verb_users", slot)
+
+
+def check_call(argv: Sequence[str], timeout_s: float) -> str:
+    """Return the call that runs one command on the host, no longer than this."""
+    return _words("verb_check", f"{timeout_s:g}", *argv)
+
+
+def _restart_call(
+    platform: Platform, token: str, left: SlotName, services: tuple[Service, ...]
+) -> str:
+    lines = [
+        '"$1" '
+        + _words(
+            *(one.name, "always" if one.always else "if-used", len(one.processes)),
+            *(*one.processes, *restart_command(platform, one)),
+        )
+        for one in services
+    ]
+    body = "\n".join(("each_service() {", ":", *lines, "}"))
+    return f"{body}\n{_words('verb_restart', token, left, RESTART_TIMEOUT_S)}"
+
+
+def _words(*words: object) -> str:
+    return shlex.join(str(word) for word in words)
+
+
+def _has_head(size_bytes: int) -> None:
+    if size_bytes < HEAD_BYTES:
+        raise Refused(
+            f"the artefact has {size_bytes} bytes, less than an image's head of {HEAD_BYTES}",
+            hint="build it again: artefacts are padded to whole heads",
+        )
+
+
+# --- answers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script printed. Without its end marker it is not complete, and no success."""
+
+    status: int  # of the verb; -1 if the answer is not complete
+    values: tuple[tuple[str, str], ...]
+    complete: bool
+
+    def first(self, key: str, default: str = "") -> str:
+        """Return the first value of this key."""
+        return next((value for name, value in self.values if name == key), default)
+
+    def all(self, key: str) -> tuple[str, ...]:
+        """Return the values of this key, in order."""
+        return tuple(value for name, value in self.values if name == key)
+
+
+def answer(stdout: bytes, nonce: str) -> Answer:
+    """Return the answer in what a host printed; HostError if its inside is not one."""
+    if len(stdout) > ANSWER_MAX_BYTES:
+        raise HostError(f"the host answered more than {ANSWER_MAX_BYTES} bytes")
+    begin = f"flipslot {_checked(nonce)} begin"
+    lines = stdout.decode("utf-8", "replace").split("\n")
+    if begin not in lines:
+        return Answer(-1, (), complete=False)
+    end = re.compile(rf"flipslot {nonce} end ([0-9]+)")
+    values: list[tuple[str, str]] = []
+    inside = lines[lines.index(begin) + 1 :]
+    for number, line in enumerate(inside, start=1):
+        if ended := end.fullmatch(line):
+            return Answer(int(ended[1]), tuple(values), complete=True)
+        if number < len(inside):  # the last piece has no newline: it may be half a line
+            values.append(_value(line))
+    return Answer(-1, tuple(values), complete=False)
+
+
+def begun(stdout: bytes, nonce: str) -> tuple[tuple[str, str], ...]:
+    """Return the values so far of an answer that goes on: how a taken lock is seen."""
+    return answer(stdout, nonce).values
+
+
+def error_of(answer: Answer, host: str) -> ProductError | None:
+    """Return the error that an answer stands for, or None if the verb did its work."""
+    if not answer.complete:
+        return HostError(f"{host}: the connection ended before the verb did")
+    text = (answer.all("error") or ("no reason given",))[-1]
+    message = f"{host}: {text}"
+    match answer.status:
+        case 0:
+            return None
+        case 20:
+            return Refused(message)
+        case 22:
+            return LockedError(message, hint="`deploy unlock` ends a holder that hangs")
+        case 23:
+            return VerificationError(message)
+        case _:
+            return HostError(message)
+
+
+def _value(line: str) -> tuple[str, str]:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise HostError(f"the host answered {_printable(line)[:80]!r}, which is not key=value")
+    return found[1], _printable(found[2])
+
+
+def _printable(text: str) -> str:
+    """Return the text without what could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)

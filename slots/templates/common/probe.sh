@@ -1,0 +1,80 @@
+# What a probe says. It changes nothing, and needs no lock.
+verb_probe() {
+    boot_id
+    say platform "$PLATFORM"
+    say boot_id "$boot_id"
+    probe_link
+    formats
+    for probe_command in $NEEDED; do
+        command -v "$probe_command" >/dev/null 2>&1 || say missing "$probe_command"
+    done
+    probe_lock
+    probe_slot A
+    probe_slot B
+}
+
+probe_link() {
+    if [ -L "$LINK" ]; then
+        say link_kind link
+        say link_target "$(readlink -- "$LINK")"
+    elif [ -e "$LINK" ]; then
+        say link_kind other
+    else
+        say link_kind missing
+    fi
+}
+
+probe_lock() {
+    read_claim "$RECORDS/$SET.lock" || return 0
+    say lock.holder "$claim_holder"
+    say lock.pid "$claim_pid"
+    say lock.boot_id "$claim_boot"
+    say lock.since "$claim_since"
+    if claim_lives; then say lock.alive yes; else say lock.alive no; fi
+}
+
+probe_slot() { # A|B
+    choose "$1"
+    device_kind
+    device_size=0
+    [ "$device_kind" != "$SLOT_KIND" ] || device_size
+    if [ "$device_kind" = "$SLOT_KIND" ]; then
+        inspect
+        look
+    else
+        STATE=empty head_sha256='' head_format='' HERE=no NOTE='' ELSEWHERE=''
+    fi
+    [ -z "$ELSEWHERE" ] || NOTE="${NOTE:+$NOTE; }also mounted at$ELSEWHERE"
+    say "$1.device_kind" "$device_kind"
+    say "$1.size" "$device_size"
+    say "$1.state" "$STATE"
+    say "$1.head_sha256" "$head_sha256"
+    say "$1.head_format" "$head_format"
+    say "$1.mounted" "$HERE"
+    say "$1.mount_note" "$NOTE"
+    probe_image
+}
+
+probe_image() { # of the chosen slot; a proof or a verdict only if it is of this very image, now
+    get "$SLOT.image" sha256 || return 0
+    probe_sha256=$got
+    for probe_key in release format size sha256 head_sha256; do
+        got=''
+        get "$SLOT.image" "$probe_key" || :
+        say "$SLOT.image.$probe_key" "$got"
+    done
+    get "$SLOT.image" head_sha256 || :
+    [ -n "$head_sha256" ] && [ "$got" = "$head_sha256" ] || return 0
+    if get "$SLOT.verdict" sha256 && [ "$got" = "$probe_sha256" ] && get "$SLOT.verdict" verdict; then
+        say "$SLOT.verdict" "$got"
+    fi
+    device_id
+    get "$SLOT.proof" sha256 && [ "$got" = "$probe_sha256" ] || return 0
+    get "$SLOT.proof" boot_id && [ "$got" = "$boot_id" ] || return 0
+    get "$SLOT.proof" device && [ "$got" = "$device_id" ] || return 0
+    say "$SLOT.proof.sha256" "$probe_sha256"
+    say "$SLOT.proof.boot_id" "$boot_id"
+    say "$SLOT.proof.device" "$device_id"
+    get "$SLOT.proof" at || :
+    say "$SLOT.proof.at" "$got"
+}

@@ -1,0 +1,107 @@
+# The slot as it lies on its device.
+HEAD_BYTES=65536
+PAGE_BYTES=4096
+
+right_kind() { # refuse what is not a slot
+    device_kind
+    [ "$device_kind" = "$SLOT_KIND" ] && return 0
+    case $device_kind in
+        missing) refuse "slot $SLOT: there is no $DEVICE" ;;
+        file) refuse "slot $SLOT: $DEVICE is a plain file, not a device" ;;
+        *) refuse "slot $SLOT: $DEVICE is not what a slot lies on" ;;
+    esac
+}
+
+big_enough() { # BYTES
+    device_size
+    [ "$device_size" -ge "$1" ] || refuse \
+        "slot $SLOT: $DEVICE has $device_size bytes, the image $1"
+}
+
+# The guards of everything that writes: they look at the device itself, whatever the plan thought.
+own_slot() { # TOKEN A|B BYTES
+    need_lock "$1"
+    choose "$2"
+    right_kind
+    ! is_active || refuse "slot $SLOT is active: $LINK names it"
+    look
+    [ "$HERE" = no ] || refuse "slot $SLOT: $DEVICE is mounted at $MOUNT"
+    [ -z "$ELSEWHERE" ] || refuse "slot $SLOT: $DEVICE is mounted at$ELSEWHERE"
+    big_enough "$3"
+    own_slot_path=$RECORDS/$SET.$SLOT.writer
+    claim "$own_slot_path" "$1" "writer of slot $SLOT" || occupied \
+        "slot $SLOT: another writer is at work (pid $claim_pid${claim_child:+, its dd is $claim_child})"
+    own_writer=$own_slot_path
+}
+
+note_child() { # the writer's claim lives as long as its dd, even if this shell is killed
+    started "$child"
+    cat -- "$own_writer" >"$scratch.note" 2>/dev/null \
+        && printf 'child=%s\nchild_start=%s\n' "$child" "$started" >>"$scratch.note" \
+        && mv -f -- "$scratch.note" "$own_writer" \
+        || fail "cannot note the writer in $own_writer"
+}
+
+head_sha256() { # $head_sha256, empty if the head cannot be read
+    head_sha256=$(dd if="$DEVICE" bs="$HEAD_BYTES" count=1 2>"$HEAD_ERRORS" | sha256) || head_sha256=
+    [ "$head_sha256" != e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 ] \
+        || head_sha256=
+}
+HEAD_ERRORS=/dev/null
+
+head_format() { # $head_format: which image's head this is, by its magic; empty: none
+    head_format=$(
+        for head_sector in 0 2 64; do
+            dd if="$DEVICE" bs=512 skip="$head_sector" count=1 2>/dev/null
+        done | od -An -v -tx1 | tr -d ' \n' | cut -c1-18,1025-1032,2051-2060
+    ) || head_format=
+    case $head_format in
+        23212f62696e2f7368*) head_format=uzip ;;
+        68737173*) head_format=squashfs ;;
+        ??????????????????e2e1f5e0*) head_format=erofs ;;
+        *4344303031) head_format=iso9660 ;;
+        *) head_format= ;;
+    esac
+}
+
+inspect() { # sets STATE, head_sha256, head_format
+    STATE=empty head_format=
+    head_sha256
+    if [ "$head_sha256" = "$ZERO_HEAD" ]; then
+        [ ! -f "$RECORDS/$SET.$SLOT.writing" ] || STATE=writing
+    elif [ -n "$head_sha256" ]; then
+        head_format
+        [ -z "$head_format" ] || STATE=ready
+    fi
+}
+
+copy_pages() { # SOURCE SKIP COUNT: pages of a head to the same place of the slot
+    try dd if="$1" of="$DEVICE" bs="$PAGE_BYTES" skip="$2" seek="$2" count="$3" conv=notrunc,fsync \
+        || fail "slot $SLOT: cannot write $DEVICE: $said"
+}
+
+receive() { # BLOCK-BYTES COUNT SEEK: exactly so much of the payload into the slot
+    [ "$2" -gt 0 ] || return 0
+    dd ibs="$1" obs="$1" count="$2" seek="$3" iflag=fullblock conv=notrunc,fsync \
+        of="$DEVICE" <&3 2>"$scratch.dd" 4>&- &
+    child=$!
+    note_child
+    wait "$child" || { child=; fail "slot $SLOT: cannot write $DEVICE: $(cat "$scratch.dd")"; }
+    child=''
+    grep -q "^$2+0 records out" "$scratch.dd" || fail \
+        "slot $SLOT: the payload was cut: $(grep 'records out' "$scratch.dd") of $2"
+}
+
+payload_ended() {
+    [ "$(dd bs=1 count=1 <&3 2>/dev/null | wc -c)" -eq 0 ] || fail \
+        "slot $SLOT: more came than the image holds"
+}
+
+# shellcheck disable=SC2086,SC2017 # DIRECT is one word or none; whole megabytes are meant
+read_slot() { # BYTES: to stdout, past every cache
+    { [ "$(($1 / 1048576))" -eq 0 ] \
+        || dd if="$DEVICE" bs=1048576 count="$(($1 / 1048576))" $DIRECT; } \
+        && { [ "$(($1 % 1048576))" -eq 0 ] \
+            || dd if="$DEVICE" bs="$PAGE_BYTES" skip="$(($1 / 1048576 * 256))" \
+                count="$(($1 % 1048576 / PAGE_BYTES))" $DIRECT; }
+}

@@ -1,0 +1,353 @@
+# The verbs. Each can be run twice; each refuses by itself what must never happen.
+
+# --- who is at work -------------------------------------------------------------------------------
+verb_lock() { # TOKEN HOLDER: holds until stdin ends
+    need_records
+    own_token=$1
+    claim "$RECORDS/$SET.lock" "$1" "$2" || occupied \
+        "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+    own_lock=yes
+    say locked "$1"
+    cat <&3 >/dev/null 4>&- &
+    child=$!
+    wait "$child" || :
+    child=''
+}
+
+verb_unlock() {
+    for unlock_name in A.writer B.writer lock; do
+        unlock_path=$RECORDS/$SET.$unlock_name
+        read_claim "$unlock_path" || continue
+        unlock_holder=$claim_holder
+        end_process "$claim_child" "$claim_child_start"
+        end_process "$claim_pid" "$claim_start"
+        for unlock_folder in "$unlock_path".dead.*; do
+            [ ! -d "$unlock_folder" ] || rmdir -- "$unlock_folder" || :
+        done
+        rm -f -- "$unlock_path" || fail "cannot remove $unlock_path"
+        [ "$unlock_name" != lock ] || say unlocked "$unlock_holder"
+    done
+}
+
+end_process() { # PID START
+    alive "$1" "$2" "$claim_boot" || return 0
+    for end_signal in TERM KILL; do
+        kill "-$end_signal" "$1" 2>/dev/null || :
+        end_tries=0
+        while [ "$end_tries" -lt 20 ]; do
+            if ! alive "$1" "$2" "$claim_boot"; then
+                say ended "$1"
+                return 0
+            fi
+            sleep 0.1
+            end_tries=$((end_tries + 1))
+        done
+    done
+    fail "process $1 does not end, even by KILL: it waits for its disk"
+}
+
+# --- writing an image: head zeroed, body, head last ---------------------------------------------------
+verb_erase() { # TOKEN A|B
+    own_slot "$1" "$2" "$HEAD_BYTES"
+    put "$SLOT.writing" "token=$1" "since=$(date +%s)"
+    drop "$SLOT.image" "$SLOT.proof" "$SLOT.verdict"
+    # The pages that hold a magic first: however the rest is torn, nothing mounts it.
+    copy_pages /dev/zero 0 1
+    copy_pages /dev/zero 8 1
+    copy_pages /dev/zero 0 16
+    say erased "$SLOT"
+}
+
+verb_fill() { # TOKEN A|B SIZE: payload = the image from byte 65,536 to SIZE
+    own_slot "$1" "$2" "$3"
+    head_sha256
+    [ "$head_sha256" = "$ZERO_HEAD" ] || refuse "slot $SLOT: its head is not zero: erase it first"
+    fill_bytes=$(($3 - HEAD_BYTES))
+    fill_blocks=$((fill_bytes / HEAD_BYTES))
+    receive "$HEAD_BYTES" "$fill_blocks" 1
+    receive "$PAGE_BYTES" "$((fill_bytes % HEAD_BYTES / PAGE_BYTES))" "$(((fill_blocks + 1) * 16))"
+    payload_ended
+    say filled "$fill_bytes"
+}
+
+verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the first 64 KiB
+    own_slot "$1" "$2" "$5"
+    dd ibs="$PAGE_BYTES" obs="$HEAD_BYTES" count=16 iflag=fullblock <&3 >"$scratch.head" 2>/dev/null \
+        || fail "slot $SLOT: cannot keep the head in $RECORDS"
+    payload_ended
+    [ "$(sha256 <"$scratch.head")" = "$7" ] || mismatch \
+        "slot $SLOT: the head that came is not the image's: nothing was written"
+    # Two pages last, each one write that no disk tears: before them nothing mounts, after them all is there.
+    copy_pages "$scratch.head" 1 7
+    copy_pages "$scratch.head" 9 7
+    copy_pages "$scratch.head" 8 1
+    copy_pages "$scratch.head" 0 1
+    head_sha256
+    [ "$head_sha256" = "$7" ] || mismatch "slot $SLOT: the head reads back different from what was written"
+    put "$SLOT.image" "release=$3" "format=$4" "size=$5" "sha256=$6" "head_sha256=$head_sha256"
+    drop "$SLOT.writing"
+    say sealed "$head_sha256"
+}
+
+verb_prove() { # TOKEN A|B SIZE SHA256
+    need_lock "$1"
+    choose "$2"
+    right_kind
+    big_enough "$3"
+    bypass_caches
+    drop "$SLOT.proof"
+    prove_got=$({ { read_slot "$3" 2>"$scratch.dd" || echo unreadable >&5; } | sha256; } 5>&1)
+    case $prove_got in
+        unreadable*) fail "slot $SLOT: cannot read $DEVICE: $(cat "$scratch.dd")" ;;
+    esac
+    if [ "$prove_got" != "$4" ]; then
+        drop "$SLOT.image"
+        say actual "$prove_got"
+        mismatch "slot $SLOT: $DEVICE does not hold the image: its digest is $prove_got, not $4"
+    fi
+    boot_id
+    device_id
+    put "$SLOT.proof" "sha256=$4" "boot_id=$boot_id" "device=$device_id" "at=$(date +%s)"
+    say proved "$4"
+}
+
+# --- mounts ---------------------------------------------------------------------------------------
+verb_mount() { # TOKEN A|B FORMAT
+    need_lock "$1"
+    choose "$2"
+    right_kind
+    inspect
+    [ "$head_format" = "$3" ] || refuse \
+        "slot $SLOT: $DEVICE holds no $3 image${head_format:+ but $head_format}"
+    need_mount_point
+    look
+    [ -z "$NOTE" ] || refuse "slot $SLOT: $NOTE"
+    [ -z "$ELSEWHERE" ] || refuse "slot $SLOT: $DEVICE is mounted at$ELSEWHERE"
+    each_inner check_inner
+    if [ "$HERE" = no ]; then
+        mount_image "$3"
+        mounted_now "$MOUNT"
+    fi
+    each_inner add_inner
+    settle
+    undo=''
+}
+
+need_mount_point() {
+    [ -d "$MOUNT" ] && return 0
+    [ ! -e "$MOUNT" ] || refuse "slot $SLOT: its mount point $MOUNT is not a directory"
+    try mkdir -p -- "$MOUNT" || fail "slot $SLOT: cannot make its mount point: $said"
+    durable "${MOUNT%/*}/"
+    say notice "made the mount point $MOUNT"
+}
+
+mounted_now() { # PATH
+    undo=$1$NL$undo
+    say mounted "$1"
+}
+
+undo_mounts() { # what this call mounted, newest first
+    while IFS= read -r undo_path; do
+        [ -n "$undo_path" ] || continue
+        if unmount_one "$undo_path"; then
+            say unmounted "$undo_path"
+        else
+            say notice "$undo_path stays mounted: $said"
+        fi
+    done <<END
+$undo
+END
+    undo=''
+}
+
+check_inner() { # KIND AT SOURCE SIZE MODE ro|rw [NAME SOURCE]...: before anything is mounted
+    case $1 in
+        bind) [ -d "$3" ] || refuse "the host has no directory $3 to bind to $2" ;;
+        files)
+            check_at=$2
+            shift 6
+            while [ "$#" -gt 1 ]; do
+                [ -r "$2" ] || refuse "the host has no readable file $2 for $check_at/$1"
+                shift 2
+            done
+            ;;
+        devfs | tmpfs | nfs) ;;
+        *) refuse "unknown kind of mount: $1" ;;
+    esac
+}
+
+add_inner() { # as check_inner
+    add_point=$MOUNT/$2
+    is_mounted "$add_point" && return 0
+    [ -d "$add_point" ] || fail \
+        "slot $SLOT: the image has no directory /$2 (mount_points of the recipe makes it)"
+    real_path "$MOUNT"
+    add_real=$real_path/$2
+    real_path "$add_point"
+    # A symlink in the image must not lead a mount out of the slot, onto the host.
+    [ "$real_path" = "$add_real" ] || fail "slot $SLOT: /$2 of the image leads through a symlink"
+    "inner_$1" "$@"
+    mounted_now "$add_point"
+}
+
+copy_files() { # DIRECTORY [NAME SOURCE]...
+    copy_to=$1
+    shift
+    while [ "$#" -gt 1 ]; do
+        try cp -- "$2" "$copy_to/$1" || return 1
+        try chmod 0444 "$copy_to/$1" || return 1
+        shift 2
+    done
+}
+
+verb_unmount() { # TOKEN A|B
+    need_lock "$1"
+    choose "$2"
+    ! is_active || refuse "slot $SLOT is active: $LINK names it"
+    look
+    if [ "$HERE" = no ] && [ -n "$NOTE" ]; then refuse "slot $SLOT: $NOTE"; fi
+    [ "$HERE" = yes ] || return 0
+    users
+    [ -z "$users" ] || refuse "slot $SLOT: $MOUNT is in use by $(shown_users)"
+    mounts_inside
+    while IFS= read -r unmount_path; do
+        [ -z "$unmount_path" ] || unmount_or_fail "$unmount_path"
+    done <<END
+$mounts_inside
+END
+    unmount_or_fail "$MOUNT"
+}
+
+unmount_or_fail() { # PATH: never forced, never lazy
+    if unmount_one "$1"; then
+        say unmounted "$1"
+        return 0
+    fi
+    unmount_said=$said
+    users
+    fail "slot $SLOT: cannot unmount $1: $unmount_said${users:+ (in use by $(shown_users))}"
+}
+
+shown_users() { # the first few of $users, on one line
+    printf '%s\n' "$users" | sed -n -e '1,5s/^/pid /p' -e '6s/.*/.../p' | tr '\n' ',' \
+        | sed -e 's/,$//' -e 's/,/, /g'
+}
+
+# --- the switch -----------------------------------------------------------------------------------
+verb_flip() { # TOKEN A|B
+    need_lock "$1"
+    choose "$2"
+    [ -L "$LINK" ] || [ ! -e "$LINK" ] || refuse "$LINK is not a symlink"
+    right_kind
+    look
+    [ "$HERE" = yes ] || refuse "slot $SLOT is not mounted from $DEVICE at $MOUNT${NOTE:+: $NOTE}"
+    flip_folder=${LINK%/*}
+    flip_folder=${flip_folder:-/}
+    flip_temporary=$flip_folder/.${LINK##*/}.flip
+    flip_previous=''
+    [ ! -L "$LINK" ] || flip_previous=$(readlink -- "$LINK")
+    rm -f -- "$flip_temporary".*
+    if [ "$flip_previous" != "$TARGET" ]; then
+        try ln -s -- "$TARGET" "$flip_temporary.$$" || fail "cannot make a symlink in $flip_folder: $said"
+        try rename_link "$flip_temporary.$$" "$LINK" || {
+            flip_said=$said
+            rm -f -- "$flip_temporary.$$"
+            fail "cannot rename over $LINK: $flip_said"
+        }
+    fi
+    durable "$flip_folder"
+    flip_now=$(readlink -- "$LINK") || flip_now=
+    [ "$flip_now" = "$TARGET" ] || fail "$LINK reads back as '$flip_now', not '$TARGET'"
+    say previous "$flip_previous"
+    say link "$flip_now"
+}
+
+# --- who uses a slot, and what is done about it -----------------------------------------------------
+verb_users() { # A|B
+    choose "$1"
+    look
+    users
+    say_users user
+}
+
+say_users() { # KEY: a line each
+    [ -n "$users" ] || return 0
+    while IFS= read -r say_line; do
+        say "$1" "$say_line"
+    done <<END
+$users
+END
+}
+
+verb_restart() { # TOKEN A|B SECONDS: those of each_service that use this slot
+    need_lock "$1"
+    choose "$2"
+    restart_s=$3
+    restart_failed=''
+    look
+    users
+    each_service restart_one
+    restart_tries=0
+    while look && users && [ -n "$users" ] && [ "$restart_tries" -lt 10 ]; do
+        sleep 0.3
+        restart_tries=$((restart_tries + 1))
+    done
+    say_users straggler
+    [ -z "$restart_failed" ] || fail "not restarted:$restart_failed"
+}
+
+restart_one() { # NAME always|if-used COUNT PROCESS... COMMAND...
+    restart_name=$1
+    restart_why=$2
+    restart_count=$3
+    shift 3
+    restart_used=no
+    while [ "$restart_count" -gt 0 ]; do
+        # The kernel keeps the first 15 (Linux) or 19 (FreeBSD) bytes of a command's name.
+        for restart_comm in "$1" "$(printf '%.15s' "$1")" "$(printf '%.19s' "$1")"; do
+            case $users$NL in *" $restart_comm$NL"*) restart_used=yes ;; esac
+        done
+        restart_count=$((restart_count - 1))
+        shift
+    done
+    if [ "$restart_used$restart_why" = noif-used ]; then
+        say kept "$restart_name"
+        return 0
+    fi
+    [ "$#" -gt 0 ] || refuse "service $restart_name has no restart command on this platform"
+    restart_status=0
+    limited "$restart_s" "$scratch.restart" "$@" || restart_status=$?
+    if [ "$restart_status" -eq 0 ]; then
+        say restarted "$restart_name"
+        return 0
+    fi
+    restart_failed="$restart_failed $restart_name"
+    [ "$restart_status" -ne 124 ] || echo "no end within $restart_s s" >>"$scratch.restart"
+    say failed "$restart_name status $restart_status: $(tail -n 5 "$scratch.restart")"
+}
+
+verb_check() { # SECONDS COMMAND...
+    check_s=$1
+    shift
+    check_status=0
+    [ -d "$RECORDS" ] || scratch=${TMPDIR:-/tmp}/.flipslot.$SET.$$
+    limited "$check_s" "$scratch.check" "$@" || check_status=$?
+    tail -n 20 "$scratch.check" | cut -c1-500 >"$scratch.tail"
+    while IFS= read -r check_line || [ -n "$check_line" ]; do
+        say output "$check_line"
+    done <"$scratch.tail"
+    say exit "$check_status"
+    case $check_status in
+        0) ;;
+        124) fail "$1: no end within $check_s s" ;;
+        *) fail "$1: exit status $check_status" ;;
+    esac
+}
+
+verb_judge() { # TOKEN A|B good|bad
+    need_lock "$1"
+    choose "$2"
+    get "$SLOT.image" sha256 || refuse "slot $SLOT: no record says which image it holds"
+    put "$SLOT.verdict" "verdict=$3" "sha256=$got" "at=$(date +%s)"
+    say judged "$3"
+}

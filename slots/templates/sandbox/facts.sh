@@ -1,0 +1,30 @@
+# The sandbox: slots are plain files, a mount is an unpacked folder. No root; Linux's /proc.
+PLATFORM=sandbox
+SLOT_KIND="file"
+NEEDED="cat chmod cp cut date dd grep ln mkdir mv od readlink rm rmdir sed sha256sum sleep stat \
+sync tail tr wc xargs"
+
+need_rights() { :; }
+
+device_id() { # $device_id: the file itself
+    device_id=$(stat -L -c '%d:%i' -- "$DEVICE" 2>/dev/null) || device_id=
+}
+
+device_size() { # $device_size, bytes
+    device_size=$(stat -L -c %s -- "$DEVICE" 2>/dev/null) || device_size=0
+}
+
+look() { # a mount is the folder and the record that it was made whole
+    HERE=no NOTE='' ELSEWHERE=''
+    get "$SLOT.mounted" device || return 0
+    device_id
+    if [ "$got" = "$device_id" ] && [ -d "$MOUNT" ]; then HERE=yes; fi
+}
+
+formats() {
+    if command -v image >/dev/null 2>&1; then
+        say format uzip
+        say format iso9660
+    fi
+    ! command -v unsquashfs >/dev/null 2>&1 || say format squashfs
+}

@@ -1,0 +1,1 @@
+"""Tests of slots: what is decided, and the shell libraries run for real."""

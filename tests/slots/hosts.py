@@ -1,0 +1,113 @@
+"""A host for the verbs: runs scripts as an ssh server would, under any shell, and keeps the answer."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from slots import scripts
+from slots.platform import Platform
+from slots.probe import parse
+from slots.scripts import Answer, HostAction
+from slots.slot import FrontendState, SlotSet
+
+DEADLINE_S = 60
+SHELLS = ("dash", "busybox sh", "mksh", "bash --posix")
+
+
+@dataclass
+class Host:
+    """One frontend of a platform, with its set of slots."""
+
+    platform: Platform
+    slots: SlotSet
+    shell: str = "dash"
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    before: tuple[str, ...] = ()  # a command that runs the rest, such as unshare
+    noise: str = ""  # what a login file prints
+
+    def start(
+        self, call: str, nonce: str, *, platform: Platform | None
+    ) -> "subprocess.Popen[bytes]":
+        """Start a script behind the constant command line; stdin stays open for a payload."""
+        script = scripts.script(platform, self.slots, call, nonce)
+        command = scripts.COMMAND(len(script)).replace("exec /bin/sh", f"exec {self.shell}")
+        child = subprocess.Popen(
+            (*self.before, "/bin/sh", "-c", f"printf %s '{self.noise}'; {command}"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(self.environment),
+        )
+        assert child.stdin is not None
+        child.stdin.write(script)
+        child.stdin.flush()
+        return child
+
+    def run(
+        self, call: str, payload: bytes = b"", *, platform: Platform | None = None
+    ) -> Answer:
+        """Run a script to its end."""
+        nonce = secrets.token_hex(8)
+        with self.start(call, nonce, platform=platform or self.platform) as child:
+            try:
+                out, err = child.communicate(payload, timeout=DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                raise
+        answer = scripts.answer(out, nonce)
+        assert answer.complete, err.decode()
+        assert "not found" not in err.decode(), err.decode()
+        return answer
+
+    def do(self, action: HostAction, token: str, payload: bytes = b"") -> Answer:
+        """Run the verb of an action."""
+        return self.run(scripts.call(self.platform, action, token), payload)
+
+    def probe(self) -> FrontendState:
+        """Ask for the state."""
+        answer = self.run(scripts.probe_call())
+        assert answer.status == 0, answer
+        return parse(answer, self.slots)
+
+    @contextlib.contextmanager
+    def lock(self, holder: str = "tester@box") -> Iterator[str]:
+        """Hold the lock of the set; yields its token."""
+        token, nonce = secrets.token_hex(8), secrets.token_hex(8)
+        call = scripts.lock_call(holder, token)
+        with self.start(call, nonce, platform=self.platform) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            out = b""
+            while ("locked", token) not in scripts.begun(out, nonce):
+                out += os.read(child.stdout.fileno(), 4096)
+                assert not scripts.answer(out, nonce).complete, out
+            yield token
+            child.stdin.close()
+            child.wait(timeout=DEADLINE_S)
+
+
+@contextlib.contextmanager
+def process(*argv: str, cwd: str = "/") -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process for as long as the block lasts."""
+    with subprocess.Popen(argv, cwd=cwd) as child:
+        try:
+            yield child
+        finally:
+            child.send_signal(signal.SIGKILL)
+
+
+def wait_until_gone(pid: int) -> None:
+    """Wait until a process that is not ours has ended."""
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise TimeoutError(pid)
