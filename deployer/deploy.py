@@ -18,7 +18,7 @@ from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, exit_code, run_hosts
 from slots import scripts
-from slots.errors import Exit, HostError, ProductError, UnreachableError, worst
+from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import Emit, step
 from slots.slot import FrontendState, SlotName
 
@@ -193,8 +193,8 @@ def work_on(fleet: Fleet, proposal: Proposal, host: Host, stop: threading.Event)
         with fleet.connect(host, fleet.emit) as way:
             frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
             execute(frontend, plan, proposal.replan, Work(proposal.found, stop))
-    except UnreachableError as error:
-        # It answered the probe: now it is a failure like another.
+    except (Refused, UnreachableError) as error:
+        # It answered the probe and had a plan: now this is a failure like another.
         failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")
         return Outcome.of(host.name, failure, time.monotonic() - started)
     except ProductError as error:

@@ -152,9 +152,9 @@ class Frontend:
             case Seal(slot, artefact, release):
                 cell = self._writable(slot)
                 yield
-                cell.record = record_of(artefact, release)
-                yield
                 cell.head = artefact.head_sha256
+                yield
+                cell.record = record_of(artefact, release)
                 yield
                 cell.writing = False
             case Prove(slot, _, sha256):

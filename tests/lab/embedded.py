@@ -71,9 +71,15 @@ def embedded_fleet(
         for frontend in frontends:
             _make_folder(frontend, chroot=chroot)
             ends.callback(cgi_worker.stop, frontend.folder)
-            cgi_worker.restart(frontend.folder)
+            _start_worker(frontend)
         _write_inventory(folder, frontends)
         yield Fleet(folder, frontends, ssh, chroot)
+
+
+def _start_worker(frontend: EmbeddedFrontend) -> None:
+    """Start it as a service does: a child of nobody who would have to wait for it."""
+    command = [sys.executable, str(cgi_worker.__file__), "restart", str(frontend.folder)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=30)
 
 
 def _free_port() -> int:

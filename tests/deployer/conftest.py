@@ -1,0 +1,142 @@
+"""Real parts for the deployer's tests: sandbox frontends behind an SSH server, and releases."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from slots.manifest import HEAD_BYTES, Artefact, Release, release_id
+from tests.lab.embedded import Fleet, embedded_fleet
+
+DEPLOY = Path(sys.executable).parent / "deploy"
+ALIGNMENT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command left."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class AdminBox:
+    """The admin's working folder: an inventory, releases, and frontends that it reaches."""
+
+    fleet: Fleet
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.fleet.folder
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "fleet.toml"
+
+    def deploy(self, *arguments: str, timeout_s: float = 60) -> Ran:
+        done = subprocess.run(
+            [str(DEPLOY), *arguments],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env={**os.environ, **self.environment},
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def release(self, version: str, *, broken: bool = False) -> Path:
+        """Build a release by mksquashfs: one CGI that says its version, or one that fails."""
+        tree = self.folder / f"tree-{version}"
+        cgi = tree / "usr/lib/cgi-bin/version"
+        cgi.parent.mkdir(parents=True)
+        body = "exit 1" if broken else f"printf 'Content-Type: text/plain\\n\\n{version}\\n'"
+        cgi.write_text(f"#!/bin/sh\n{body}\n")
+        cgi.chmod(0o755)
+        (tree / "ballast").write_bytes(os.urandom(300_000))
+        return write_release(tree, self.folder / "images/out" / f"cgi-{version}", version)
+
+    def served(self, name: str = "www1") -> str:
+        """Return the version that a frontend serves now, read through its link."""
+        link = self.folder / "frontends" / name / "webroot/cgi"
+        return (link / "usr/lib/cgi-bin/version").read_text().split("\\n")[2]
+
+    def target(self, name: str = "www1") -> str:
+        link = self.folder / "frontends" / name / "webroot/cgi"
+        return str(link.readlink()) if link.is_symlink() else ""
+
+    def fingerprint(self) -> str:
+        """Return a digest of all that a frontend keeps on disk: devices, records, link."""
+        digest = hashlib.sha256()
+        for path in sorted((self.folder / "frontends").rglob("*")):
+            if path.is_symlink():
+                digest.update(f"{path} -> {path.readlink()}\n".encode())
+            elif path.is_file() and "worker" not in path.name:
+                digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.inventory.read_text()
+        assert old in text
+        self.inventory.write_text(text.replace(old, new))
+
+
+def write_release(tree: Path, folder: Path, version: str) -> Path:
+    """Pack a tree by mksquashfs and describe it as the builder does."""
+    folder.mkdir(parents=True)
+    image = folder / "cgi.squashfs"
+    subprocess.run(
+        ["mksquashfs", str(tree), str(image), "-noappend", "-no-progress", "-quiet"], check=True
+    )
+    data = image.read_bytes()
+    data += bytes(max(HEAD_BYTES, -(-len(data) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES) - len(data))
+    image.write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    artefact = Artefact(
+        format="squashfs",
+        file=image.name,
+        size_bytes=len(data),
+        sha256=sha256,
+        head_sha256=hashlib.sha256(data[:HEAD_BYTES]).hexdigest(),
+        index=f"{image.name}.index",
+        index_sha256=sha256,
+        codec="zlib",
+        level=9,
+        cluster_bytes=131_072,
+    )
+    release = Release(
+        id=release_id(sha256, (artefact,)),
+        name="cgi",
+        version=version,
+        mtree="tree.mtree",
+        mtree_sha256=sha256,
+        entries=3,
+        content_bytes=300_000,
+        artefacts=(artefact,),
+    )
+    (folder / "release.json").write_text(release.to_json())
+    return folder
+
+
+MakeBox = Callable[..., AdminBox]
+
+
+@pytest.fixture
+def admin_box(tmp_path: Path) -> Iterator[AdminBox]:
+    """One sandbox frontend behind a real sshd (or an SSH server in this process), and releases."""
+    if shutil.which("mksquashfs") is None or shutil.which("unsquashfs") is None:
+        pytest.skip("squashfs-tools are not here: no image to deploy")
+    tree = tmp_path / "empty"
+    tree.mkdir()
+    with embedded_fleet(tmp_path, tree, names=("www1", "www2")) as fleet:
+        yield AdminBox(fleet)
