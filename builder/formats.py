@@ -1,0 +1,321 @@
+"""The formats of an image: one row each in FORMATS."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import BinaryIO
+
+from builder import linuxfs, pieces
+from builder.clusters import ZeroRun
+from builder.iso9660 import layout as iso9660
+from builder.iso9660 import stream as iso9660_stream
+from builder.progress import Meter
+from builder.recipe import Packing
+from builder.tree import Tree
+from builder.uzip import codecs as uzip_codecs
+from builder.uzip import writer as uzip
+from slots.errors import BuildError, ConfigError
+from slots.events import Emit, step
+from slots.index import Piece
+from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES, Codec, Format
+
+_READ_BYTES = 1 << 20
+_ISO_CLUSTER_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The levels of a codec in a format, and the one that is taken if none is given."""
+
+    least: int
+    most: int
+    default: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """How an artefact is packed, nothing left open."""
+
+    codec: Codec
+    level: int
+    cluster_bytes: int  # 0 where the format has none
+    layout: iso9660.Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One artefact to be made."""
+
+    tree: Tree
+    packed: Packed
+    label: str
+    source: Path | None  # a directory that equals the tree, if there is one
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an artefact is written, and what it belongs to."""
+
+    out: Path
+    mtree_sha256: str
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An artefact as it lies on the disk."""
+
+    size_bytes: int
+    sha256: str
+    head_sha256: str
+    pieces: tuple[Piece, ...]
+    parameters: Mapping[str, int | str] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFormat:
+    """A format: its file suffix, its codecs, and how it is checked for and written."""
+
+    suffix: str
+    codecs: Mapping[Codec, Levels]  # the first is the default
+    cluster_bytes: int  # the default; 0: the format has none
+    cluster_step: int  # a cluster is a multiple of this; 0: a power of two
+    layout: iso9660.Placement
+    check: Callable[[Job], None]
+    write: Callable[[Job, Target], Made]
+
+
+def packed(name: Format, wanted: Packing) -> Packed:
+    """Settle how an artefact is packed; what the format cannot do is refused."""
+    row = FORMATS[name]
+    codec = next(iter(row.codecs)) if wanted.codec is None else wanted.codec
+    if codec not in row.codecs:
+        raise ConfigError(f"{name} has no codec {codec}", hint=f"it has {', '.join(row.codecs)}")
+    levels = row.codecs[codec]
+    level = levels.default if wanted.level is None else wanted.level
+    if not levels.least <= level <= levels.most:
+        raise ConfigError(
+            f"{name} with {codec} has no level {level}",
+            hint=f"its levels are {levels.least} to {levels.most}",
+        )
+    layout = row.layout if wanted.layout is None else iso9660.Placement(wanted.layout)
+    return Packed(codec, level, _cluster_bytes(name, row, wanted.cluster), layout)
+
+
+def _cluster_bytes(name: Format, row: ImageFormat, wanted: int | None) -> int:
+    if row.cluster_bytes == 0 or wanted is None:
+        return row.cluster_bytes
+    if row.cluster_step and wanted % row.cluster_step:
+        raise ConfigError(
+            f"a cluster of {wanted} bytes does not fit {name}",
+            hint=f"take a multiple of {row.cluster_step:,}",
+        )
+    if not row.cluster_step and wanted & (wanted - 1):
+        raise ConfigError(
+            f"a cluster of {wanted} bytes does not fit {name}", hint="take a power of two"
+        )
+    return wanted
+
+
+def _parameters(job: Job, cluster_bytes: int) -> iso9660.Parameters:
+    return iso9660.Parameters(
+        label=job.label, placement=job.packed.layout, cluster_bytes=cluster_bytes
+    )
+
+
+def _check_uzip(job: Job) -> None:
+    _refuse(job, _parameters(job, job.packed.cluster_bytes))
+
+
+def _refuse(job: Job, parameters: iso9660.Parameters) -> None:
+    if refusals := iso9660.refusals(job.tree, parameters):
+        more = f"; and {len(refusals) - 10} more" if len(refusals) > 10 else ""
+        raise BuildError("; ".join(refusals[:10]) + more)
+
+
+def _write_uzip(job: Job, target: Target) -> Made:
+    parameters = _parameters(job, job.packed.cluster_bytes)
+    layout = iso9660.plan_layout(job.tree, parameters)
+    codec, level = uzip_codecs.codec_of(job.packed.codec, job.packed.level)
+    count = layout.cluster_count
+    with step(target.emit, "uzip", target.out.name, count * job.packed.cluster_bytes):
+        meter = Meter(target.emit, "uzip", target.out.name)
+        with target.out.open("w+b") as file:
+            written = uzip.write(
+                iso9660_stream.clusters(layout),
+                count,
+                file,
+                codec=codec,
+                level=level,
+                cluster_bytes=job.packed.cluster_bytes,
+                threads=job.threads,
+                on_progress=meter.reach,
+            )
+    return Made(
+        written.size_bytes,
+        written.sha256,
+        written.head_sha256,
+        written.pieces,
+        parameters.as_record(),
+        {"zstandard": installed_version("zstandard")} if codec.name == "zstd" else {},
+    )
+
+
+def _check_iso9660(job: Job) -> None:
+    _refuse(job, _parameters(job, _ISO_CLUSTER_BYTES))
+
+
+def _write_iso9660(job: Job, target: Target) -> Made:
+    parameters = _parameters(job, _ISO_CLUSTER_BYTES)
+    layout = iso9660.plan_layout(job.tree, parameters)
+    with step(target.emit, "iso9660", target.out.name, layout.cluster_count * _ISO_CLUSTER_BYTES):
+        meter = Meter(target.emit, "iso9660", target.out.name)
+        with target.out.open("wb") as file:
+            for cluster in iso9660_stream.clusters(layout):
+                _write_cluster(file, cluster, meter)
+            file.truncate()
+    return _described(target, parameters.as_record(), {})
+
+
+def _write_cluster(file: BinaryIO, cluster: bytes | ZeroRun, meter: Meter) -> None:
+    """Write a cluster; holes stay holes of the file until something follows them."""
+    if isinstance(cluster, ZeroRun):
+        size_bytes = cluster.count * _ISO_CLUSTER_BYTES
+        file.seek(size_bytes, 1)
+    else:
+        size_bytes = len(cluster)
+        file.write(cluster)
+    meter.add(size_bytes)
+
+
+def _check_squashfs(job: Job) -> None:
+    linuxfs.check_squashfs(job.packed.codec)
+
+
+def _write_squashfs(job: Job, target: Target) -> Made:
+    written = linuxfs.write_squashfs(
+        job.tree,
+        target.out,
+        codec=job.packed.codec,
+        level=job.packed.level,
+        cluster_bytes=job.packed.cluster_bytes,
+        threads=job.threads,
+        emit=target.emit,
+    )
+    return _described(target, {}, {written.tool: written.version})
+
+
+def _check_erofs(job: Job) -> None:
+    linuxfs.check_erofs(job.packed.codec, job.source)
+
+
+def _write_erofs(job: Job, target: Target) -> Made:
+    written = linuxfs.write_erofs(
+        job.tree,
+        target.out,
+        source=job.source,
+        codec=job.packed.codec,
+        level=job.packed.level,
+        mtree_sha256=target.mtree_sha256,
+        emit=target.emit,
+    )
+    return _described(target, {}, {written.tool: written.version})
+
+
+def _described(
+    target: Target, parameters: Mapping[str, int | str], tools: Mapping[str, str]
+) -> Made:
+    """Pad an artefact to whole sectors, and take its digests and pieces."""
+    size_bytes = target.out.stat().st_size
+    wanted_bytes = max(HEAD_BYTES, size_bytes + -size_bytes % ALIGNMENT_BYTES)
+    with target.out.open("r+b") as file:
+        file.truncate(wanted_bytes)
+    with step(target.emit, "index", target.out.name, 2 * wanted_bytes) as detail:
+        meter = Meter(target.emit, "index", target.out.name)
+        digest, head = hashlib.sha256(), b""
+        for data in _chunks(target.out):
+            head = head or data[:HEAD_BYTES]
+            digest.update(data)
+            meter.add(len(data))
+        found = pieces.cut(target.out, meter.add)
+        detail.append(f"{len(found)} pieces")
+    return Made(
+        wanted_bytes,
+        digest.hexdigest(),
+        hashlib.sha256(head).hexdigest(),
+        found,
+        parameters,
+        tools,
+    )
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(_READ_BYTES):
+            yield data
+
+
+def _uzip_levels() -> dict[Codec, Levels]:
+    """Return the codecs of the uzip container, zstd first."""
+    names: tuple[Codec, ...] = ("zstd", "zlib", "lzma")
+    rows = {name: uzip_codecs.CODECS[name] for name in names}
+    return {
+        name: Levels(min(row.levels), max(row.levels), row.default_level)
+        for name, row in rows.items()
+    }
+
+
+FORMATS: dict[Format, ImageFormat] = {
+    "uzip": ImageFormat(
+        suffix=".uzip",
+        codecs=_uzip_levels(),
+        cluster_bytes=65_536,
+        cluster_step=2048,
+        layout=iso9660.Placement.HASHED,
+        check=_check_uzip,
+        write=_write_uzip,
+    ),
+    "iso9660": ImageFormat(
+        suffix=".iso",
+        codecs={"none": Levels(0, 0, 0)},
+        cluster_bytes=0,
+        cluster_step=0,
+        layout=iso9660.Placement.SEQUENTIAL,
+        check=_check_iso9660,
+        write=_write_iso9660,
+    ),
+    "squashfs": ImageFormat(
+        suffix=".squashfs",
+        codecs={
+            "zstd": Levels(1, 22, 9),
+            "zlib": Levels(1, 9, 9),
+            "lzma": Levels(0, 0, 0),
+            "lz4": Levels(0, 0, 0),
+            "none": Levels(0, 0, 0),
+        },
+        cluster_bytes=131_072,
+        cluster_step=0,
+        layout=iso9660.Placement.SEQUENTIAL,
+        check=_check_squashfs,
+        write=_write_squashfs,
+    ),
+    "erofs": ImageFormat(
+        suffix=".erofs",
+        codecs={
+            "lz4": Levels(0, 12, 9),
+            "zstd": Levels(1, 22, 9),
+            "lzma": Levels(0, 9, 6),
+            "zlib": Levels(1, 9, 9),
+            "none": Levels(0, 0, 0),
+        },
+        cluster_bytes=0,
+        cluster_step=0,
+        layout=iso9660.Placement.SEQUENTIAL,
+        check=_check_erofs,
+        write=_write_erofs,
+    ),
+}

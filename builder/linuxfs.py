@@ -1,0 +1,175 @@
+"""squashfs and erofs, written by mksquashfs and mkfs.erofs as children, the same bytes each time.
+
+Both are given the tree, not the directory: owners, excludes and added entries are the tree's. Only
+mkfs.erofs before 1.7 reads a directory: the source if the tree equals it, else a private copy.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from builder import restore, squashfs, tar
+from builder.contents import pieces
+from builder.progress import Meter
+from builder.tools import Tool, feed, run, version, words
+from builder.tree import Kind, Tree
+from slots.errors import ConfigError
+from slots.events import Emit, step
+from slots.manifest import ALIGNMENT_BYTES
+
+MKSQUASHFS = Tool("mksquashfs", "squashfs-tools", "squashfs-tools")
+MKFS_EROFS = Tool("mkfs.erofs", "erofs-utils", "erofs-utils")
+
+_SQUASHFS_TAR = (4, 5)
+_EROFS_TAR = (1, 7)
+_SQUASHFS_CODECS = {"zstd": "zstd", "zlib": "gzip", "lzma": "xz", "lz4": "lz4", "none": "gzip"}
+_SQUASHFS_STORED = ("-noD", "-noF")
+_EROFS_CODECS = {"zstd": "zstd", "zlib": "deflate", "lzma": "lzma", "lz4": "lz4hc", "none": ""}
+_EROFS_SINCE = {"zstd": "1.8", "zlib": "1.6", "lzma": "1.5 built with liblzma", "lz4": "1.0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a tool was, for the release's description."""
+
+    tool: str
+    number: tuple[int, ...]
+
+    @property
+    def version(self) -> str:
+        """The number as people write it."""
+        return ".".join(map(str, self.number))
+
+
+def check_squashfs(codec: str) -> Written:
+    """Return what would write, or say why it cannot."""
+    about = words(MKSQUASHFS, "-version").partition("\n")[0]
+    found = version(about)
+    if found < _SQUASHFS_TAR:
+        raise ConfigError(
+            f"mksquashfs {'.'.join(map(str, found))} cannot read a tar stream",
+            hint="install squashfs-tools 4.5 or newer",
+        )
+    name = _SQUASHFS_CODECS[codec]
+    if f"\t{name}" not in words(MKSQUASHFS, "-help-all" if found >= (4, 7) else "-help"):
+        raise ConfigError(
+            f"this mksquashfs cannot compress with {name}",
+            hint="install squashfs-tools built with it, or choose another --codec",
+        )
+    return Written("mksquashfs", found)
+
+
+def write_squashfs(
+    tree: Tree, out: Path, *, codec: str, level: int, cluster_bytes: int, threads: int, emit: Emit
+) -> Written:
+    """Write a tree as squashfs."""
+    written = check_squashfs(codec)
+    latest_s = max(node.mtime_s for node in tree)
+    arguments = [
+        "-", str(out), "-tar", "-noappend", "-reproducible", "-no-xattrs", "-no-recovery",
+        "-exit-on-error", "-quiet", "-no-progress",
+        "-mkfs-time", str(latest_s), "-root-mode", f"{tree.nodes[0].mode:o}",
+        "-comp", _SQUASHFS_CODECS[codec], "-b", str(cluster_bytes), "-processors", str(threads),
+        "-noI",  # squashfs.py says why
+        *_squashfs_level(codec, level),
+    ]  # fmt: skip
+    total_bytes = sum(node.size for node in tree)
+    with step(emit, "squashfs", out.name, total_bytes):
+        meter = Meter(emit, "squashfs", out.name)
+        feed(MKSQUASHFS, arguments, tar.stream(tree), meter.add, _environment())
+        below = {number for node in tree.nodes[1:] for number in (node.uid, node.gid)}
+        with out.open("r+b") as image:
+            squashfs.settle_root(image, tree.nodes[0], below, ALIGNMENT_BYTES)
+    return written
+
+
+def _squashfs_level(codec: str, level: int) -> tuple[str, ...]:
+    match codec:
+        case "zstd" | "zlib":
+            return ("-Xcompression-level", str(level))
+        case "lz4":
+            return ("-Xhc",)
+        case "none":
+            return _SQUASHFS_STORED
+        case _:
+            return ()
+
+
+def check_erofs(codec: str, source: Path | None) -> Written:
+    """Return what would write, or say why it cannot."""
+    written = Written("mkfs.erofs", version(words(MKFS_EROFS, "-V").partition("\n")[0]))
+    _erofs_codec(codec, 1)
+    if written.number < _EROFS_TAR and source is None and os.geteuid() != 0:
+        raise ConfigError(
+            f"mkfs.erofs {written.version} reads owners from a directory, and only root can make "
+            "one with the owners asked for",
+            hint="install erofs-utils 1.7 or newer, build as root, or choose squashfs",
+        )
+    return written
+
+
+def write_erofs(
+    tree: Tree,
+    out: Path,
+    *,
+    source: Path | None,
+    codec: str,
+    level: int,
+    mtree_sha256: str,
+    emit: Emit,
+) -> Written:
+    """Write a tree as erofs. `source` is a directory that equals the tree, if there is one."""
+    written = check_erofs(codec, source)
+    streams = written.number >= _EROFS_TAR
+    latest_s = max(node.mtime_s for node in tree)
+    # The clamp of SOURCE_DATE_EPOCH keeps earlier times; -T would replace them all.
+    environment = _environment() | {"SOURCE_DATE_EPOCH": str(latest_s)}
+    arguments = [
+        "--quiet", "-x-1", f"-U{UUID(mtree_sha256[:32])}", *_erofs_codec(codec, level),
+    ]  # fmt: skip
+    total_bytes = sum(node.size for node in tree)
+    with step(emit, "erofs", out.name, total_bytes if streams else None):
+        if streams:
+            meter = Meter(emit, "erofs", out.name)
+            feed(
+                MKFS_EROFS,
+                [*arguments, "--tar=f", str(out)],
+                tar.stream_with_root(tree),
+                meter.add,
+                environment,
+            )
+        elif source is not None:
+            run(MKFS_EROFS, [*arguments, str(out), str(source)], environment)
+        else:
+            _from_copy(tree, out, arguments, environment)
+    return written
+
+
+def _erofs_codec(codec: str, level: int) -> list[str]:
+    name = _EROFS_CODECS[codec]
+    if not name:
+        return []
+    offered = words(MKFS_EROFS, "--help").partition("compressors are:")[2]
+    if name not in offered.replace(",", " ").split():
+        raise ConfigError(
+            f"this mkfs.erofs cannot compress with {name} (it offers:{offered.rstrip()})",
+            hint=f"install erofs-utils {_EROFS_SINCE[codec]} or newer, or take --codec lz4",
+        )
+    return [f"-z{name},{level}"]
+
+
+def _from_copy(tree: Tree, out: Path, arguments: list[str], environment: Mapping[str, str]) -> None:
+    """Write from a copy that has the tree's owners, for tools that read directories alone."""
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="erofs-") as folder:
+        contents = ((node, pieces(node)) for node in tree if node.kind is Kind.FILE)
+        restore.restore(tree, contents, Path(folder), restore.Privilege.ROOT)
+        run(MKFS_EROFS, [*arguments, str(out), folder], environment)
+
+
+def _environment() -> dict[str, str]:
+    """Return an environment in which only the search path and the temporary folder are ours."""
+    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "HOME") if name in os.environ}
+    return kept | {"LC_ALL": "C", "TZ": "UTC0"}

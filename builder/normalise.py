@@ -1,0 +1,202 @@
+"""A scanned tree → the tree that goes into every format. Pure: the same input, the same tree."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from builder.globs import matcher
+from builder.hardlinks import with_links
+from builder.names import listed, shown
+from builder.tree import Kind, Node, Tree
+from slots.errors import BuildError, ConfigError
+from slots.events import Emit, Notice
+
+TIME_MAX_S = 2**31 - 1
+"""cd9660 and squashfs 4 have no later second; a time before 1970 reads as 0."""
+
+MOUNT_POINT_MODE = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRule:
+    """Owner and mode of the entries that match; None leaves them as they are."""
+
+    match: str
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What an mtree(5) file says of one entry; None leaves it as it is."""
+
+    kind: Kind | None = None
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mtime_s: int | None = None
+    target: bytes | None = None
+    device: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a recipe changes of a tree."""
+
+    mount_points: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    owners: tuple[OwnerRule, ...] = ()
+    epoch_s: int | None = None
+
+
+def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emit: Emit) -> Tree:
+    """Add what the frontends need, set owners, clamp times; the result is in tree order."""
+    tree = _with_mount_points(tree, rules.mount_points, emit)
+    tree = _with_symlinks(tree, rules.links, emit)
+    tree = _each(tree, _owners(rules.owners))
+    tree = _with_overrides(tree, overrides)
+    tree = _with_clamped_times(tree, rules.epoch_s, emit)
+    return with_links(tree)
+
+
+def path_of(text: str) -> bytes:
+    """Return a path of a recipe as a path of a tree."""
+    parts = [part for part in text.encode("utf-8", "surrogateescape").split(b"/") if part]
+    if not parts or b".." in parts or b"." in parts:
+        raise ConfigError(f"{text!r} is not a path inside the image")
+    return b"".join(b"/" + part for part in parts)
+
+
+def _each(tree: Tree, change: Callable[[Node], Node]) -> Tree:
+    return Tree(tuple(change(node) for node in tree))
+
+
+def _with_mount_points(tree: Tree, wanted: Iterable[str], emit: Emit) -> Tree:
+    nodes = {node.path: node for node in tree}
+    made: list[bytes] = []
+    for path in map(path_of, wanted):
+        parts = path.split(b"/")
+        for end in range(2, len(parts) + 1):
+            made += _directory(nodes, b"/".join(parts[:end]))
+    if made:
+        emit(Notice(f"mount points made: {listed(made)}"))
+    return Tree.of(nodes.values())
+
+
+def _directory(nodes: dict[bytes, Node], path: bytes) -> list[bytes]:
+    """Make a directory if it is missing, owned and dated like its parent; return what was made."""
+    found = nodes.get(path)
+    if found is None:
+        parent = nodes[path.rpartition(b"/")[0]]
+        nodes[path] = Node(
+            path, Kind.DIRECTORY, MOUNT_POINT_MODE, parent.uid, parent.gid, parent.mtime_s
+        )
+        return [path]
+    if found.kind is not Kind.DIRECTORY:
+        target = f" to {shown(found.target)}" if found.kind is Kind.SYMLINK else ""
+        raise BuildError(
+            f"mount point {shown(path)} is a {found.kind}{target}, not a directory",
+            hint="name the directory behind it in mount_points",
+        )
+    return []
+
+
+def _with_symlinks(tree: Tree, wanted: Iterable[tuple[str, str]], emit: Emit) -> Tree:
+    nodes = {node.path: node for node in tree}
+    replaced: list[bytes] = []
+    for name, target_text in wanted:
+        path, target = path_of(name), target_text.encode("utf-8", "surrogateescape")
+        parent = nodes.get(path.rpartition(b"/")[0])
+        found = nodes.get(path)
+        if parent is None or parent.kind is not Kind.DIRECTORY:
+            raise BuildError(f"link {name}: its directory is not in the image")
+        if found is not None and found.kind is Kind.DIRECTORY:
+            raise BuildError(f"link {name}: a directory of this name is in the image")
+        if found is not None and found.target != target:
+            replaced.append(path)
+        nodes[path] = Node(
+            path, Kind.SYMLINK, 0o777, parent.uid, parent.gid, parent.mtime_s, target=target
+        )
+    if replaced:
+        emit(Notice(f"replaced by links: {listed(replaced)}"))
+    return Tree.of(nodes.values())
+
+
+def _owners(rules: Iterable[OwnerRule]) -> Callable[[Node], Node]:
+    """Return what sets owners: later rules win."""
+    compiled = [(matcher([rule.match]), rule) for rule in rules]
+
+    def change(node: Node) -> Node:
+        for matches, rule in compiled:
+            if matches(node.path or b"/") or (not node.path and rule.match in {"/", "**"}):
+                node = replace(
+                    node,
+                    uid=node.uid if rule.uid is None else rule.uid,
+                    gid=node.gid if rule.gid is None else rule.gid,
+                    mode=_mode(node, rule.mode),
+                )
+        return node
+
+    return change
+
+
+def _mode(node: Node, wanted: int | None) -> int:
+    return node.mode if wanted is None or node.kind is Kind.SYMLINK else wanted
+
+
+def _with_overrides(tree: Tree, overrides: Mapping[bytes, Override]) -> Tree:
+    nodes = {node.path: node for node in tree}
+    for path, override in sorted(overrides.items()):
+        found = nodes.get(path)
+        if found is not None:
+            nodes[path] = _overridden(found, override)
+        elif override.kind is not None and override.kind is not Kind.FILE:
+            nodes[path] = _overridden(_new(nodes, path), override)
+        elif override.kind is Kind.FILE:
+            raise BuildError(f"the mtree file names {shown(path)}, which is not in the source")
+    return Tree.of(nodes.values())
+
+
+def _new(nodes: Mapping[bytes, Node], path: bytes) -> Node:
+    """Return an entry that only the mtree file knows: a directory, a symlink, a device, a fifo."""
+    parent = nodes.get(path.rpartition(b"/")[0])
+    if parent is None or parent.kind is not Kind.DIRECTORY:
+        raise BuildError(f"the mtree file names {shown(path)}, whose directory is not in the tree")
+    return Node(path, Kind.DIRECTORY, 0o755, parent.uid, parent.gid, parent.mtime_s)
+
+
+def _overridden(node: Node, override: Override) -> Node:
+    kind = override.kind or node.kind
+    if kind is not node.kind:
+        if Kind.DIRECTORY in {kind, node.kind} and node.stamp is not None:
+            raise BuildError(f"the mtree file makes {shown(node.path)} a {kind}: it is {node.kind}")
+        if kind is Kind.FILE:
+            raise BuildError(f"the mtree file makes {shown(node.path)} a file: it is {node.kind}")
+        node = replace(node, kind=kind, size=0, content=None, group=None)
+    major, minor = override.device or (node.major, node.minor)
+    return replace(
+        node,
+        mode=_mode(node, override.mode) if kind is not Kind.SYMLINK else 0o777,
+        uid=node.uid if override.uid is None else override.uid,
+        gid=node.gid if override.gid is None else override.gid,
+        mtime_s=node.mtime_s if override.mtime_s is None else override.mtime_s,
+        target=node.target if override.target is None else override.target,
+        major=major,
+        minor=minor,
+    )
+
+
+def _with_clamped_times(tree: Tree, epoch_s: int | None, emit: Emit) -> Tree:
+    """Keep every time between 1970 and the epoch, or the last second that all formats know."""
+    strange = [node.path for node in tree if not 0 <= node.mtime_s <= TIME_MAX_S]
+    if strange:
+        emit(Notice(f"times outside 1970 to 2038 are clamped: {listed(strange)}"))
+    latest = TIME_MAX_S if epoch_s is None else min(epoch_s, TIME_MAX_S)
+    return _each(
+        tree,
+        lambda node: (
+            node
+            if 0 <= node.mtime_s <= latest
+            else replace(node, mtime_s=max(0, min(node.mtime_s, latest)))
+        ),
+    )

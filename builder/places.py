@@ -1,0 +1,169 @@
+"""Where a release goes: made beside its final name, synced, renamed; its description comes last.
+
+A killed build leaves a `.NAME.partial-PID` folder and nothing under a final name. The next build
+beside it removes the folders whose builder is gone: each notes its host, pid and start.
+"""
+
+import errno
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from slots.errors import BuildError, ConfigError
+from slots.manifest import Release
+
+MANIFEST = "release.json"
+TREE = "tree.mtree"
+_BUILDER = ".builder"
+_PARTIAL = re.compile(r"\..+\.partial-\d+")
+
+
+@contextmanager
+def partial(parent: Path, name: str) -> Iterator[Path]:
+    """Make a folder for what is being built; it is gone afterwards unless it was renamed."""
+    folder = parent / f".{name}.partial-{os.getpid()}"
+    with disk_errors(parent):
+        remove_stale(parent)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            (folder / _BUILDER).write_text(_builder(os.getpid()), encoding="utf-8")
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turn what a disk refuses into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise BuildError(
+                f"no space left on the device of {place}", hint="free some, or choose --output"
+            ) from error
+        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}:
+            where = os.fsdecode(error.filename) if error.filename else str(place)
+            raise BuildError(f"cannot write {where}: {error.strerror}") from error
+        raise
+
+
+def make_parent(parent: Path, source: Path) -> None:
+    """Make the folder that will hold a release, and refuse one inside the source."""
+    if parent.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(
+            f"the output {parent} lies inside the source {source}",
+            hint="choose --output elsewhere",
+        )
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {parent}: {error.strerror}") from error
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write to {parent}", hint="choose --output elsewhere")
+
+
+def remove_stale(parent: Path) -> None:
+    """Remove the partial folders of builds on this host that are gone."""
+    for folder in parent.iterdir():
+        if _PARTIAL.fullmatch(folder.name) and folder.is_dir() and _is_stale(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_folder(folder: Path, final: Path, release: Release) -> bool:
+    """Give a finished folder its final name; return False if the same release was there already.
+
+    The same release is not made twice: it becomes the newest again.
+    """
+    if _is_same(final, release):
+        (final / MANIFEST).touch()
+        return False
+    _write_manifest(folder / MANIFEST, release)
+    (folder / _BUILDER).unlink()
+    _sync_all(folder)
+    replaced = folder.with_name(f".{final.name}.replaced.partial-{os.getpid()}")
+    with suppress(FileNotFoundError):
+        final.rename(replaced)
+    folder.rename(final)
+    _sync(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+    return True
+
+
+def publish_files(folder: Path, final: Path, release: Release) -> None:
+    """Move a single artefact and what describes it to its final name, the description last."""
+    described = final.with_name(f"{final.name}.{MANIFEST}")
+    _write_manifest(folder / MANIFEST, release)
+    _sync_all(folder)
+    described.unlink(missing_ok=True)  # it would describe what is being replaced
+    artefact = release.artefacts[0]
+    for name in (artefact.index, release.mtree, artefact.file):
+        (folder / name).replace(final.with_name(name))
+    (folder / MANIFEST).replace(described)
+    _sync(final.parent)
+
+
+def _write_manifest(path: Path, release: Release) -> None:
+    path.write_text(release.to_json(), encoding="utf-8")
+
+
+def _is_same(final: Path, release: Release) -> bool:
+    try:
+        if (final / MANIFEST).read_text(encoding="utf-8") != release.to_json():
+            return False
+        return all(
+            (final / one.file).stat().st_size == one.size_bytes and (final / one.index).is_file()
+            for one in release.artefacts
+        )
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sync_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _builder(pid: int) -> str:
+    """Return what tells one process from all others: host, pid, and its start where known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        start = fields.rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        start = ""
+    return f"{socket.gethostname()} {pid} {start}\n"
+
+
+def _is_stale(folder: Path) -> bool:
+    pid = int(folder.name.rpartition("-")[2])
+    try:
+        noted = (folder / _BUILDER).read_text(encoding="utf-8")
+    except OSError:
+        return not _is_alive(pid)
+    if noted.split(" ")[0] != socket.gethostname():
+        return False
+    return not _is_alive(pid) or noted != _builder(pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,155 @@
+"""images/*.toml: what goes into an image, and how it is packed."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from builder.normalise import TIME_MAX_S, OwnerRule, Rules, path_of
+from slots.errors import ConfigError
+from slots.manifest import Codec, Format
+from slots.settings import config_error
+
+CLUSTER_MIN_BYTES = 4096
+CLUSTER_MAX_BYTES = 1 << 20
+OWNER_MAX = 2**32 - 2
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+def _mode(value: object) -> object:
+    """Read a mode written as octal text ("0755"), which TOML's plain numbers are not."""
+    if isinstance(value, str) and re.fullmatch(r"0?[0-7]{1,4}", value):
+        return int(value, 8)
+    raise ValueError(f'a mode is octal text such as "0755", not {value!r}')
+
+
+def _inner_path(value: str) -> str:
+    try:
+        path_of(value)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
+    return value
+
+
+Mode = Annotated[int, BeforeValidator(_mode)]
+Owner = Annotated[int, Field(ge=0, le=OWNER_MAX)]
+InnerPath = Annotated[str, BeforeValidator(_inner_path)]
+Cluster = Annotated[int, Field(ge=CLUSTER_MIN_BYTES, le=CLUSTER_MAX_BYTES)]
+Layout = Literal["hashed", "sequential"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OwnerSettings(_Settings):
+    """Owner and mode of what matches a pattern."""
+
+    match: str = Field(min_length=1)
+    uid: Owner | None = None
+    gid: Owner | None = None
+    mode: Mode | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.uid is None and self.gid is None and self.mode is None:
+            raise ValueError("none of uid, gid and mode is given")
+        return self
+
+
+class Packing(_Settings):
+    """How one format is packed; None means the format's own default."""
+
+    codec: Codec | None = None
+    level: int | None = None
+    cluster: Cluster | None = None
+    layout: Layout | None = None
+
+    def over(self, other: "Packing") -> "Packing":
+        """Return these settings, the other's where these say nothing."""
+        mine = self.model_dump(exclude_none=True)
+        return Packing.model_validate(other.model_dump() | mine)
+
+
+class Recipe(_Settings):
+    """A recipe; every setting but the source has a default."""
+
+    name: str = Field(default="", pattern=rf"^$|{NAME}")  # default: the file's name
+    source: Path  # relative to the recipe's folder
+    version: str | None = Field(default=None, pattern=NAME)
+    formats: tuple[Format, ...] = Field(default=("uzip",), min_length=1)
+    label: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{1,32}$")  # of the ISO volume
+    codec: Codec | None = None
+    level: int | None = None
+    cluster: Cluster | None = None
+    layout: Layout | None = None
+    packing: dict[Format, Packing] = {}
+    epoch: int | None = Field(default=None, ge=0, le=TIME_MAX_S)
+    exclude: tuple[str, ...] = ()
+    mount_points: tuple[InnerPath, ...] = ()
+    links: dict[InnerPath, str] = {}
+    owners: tuple[OwnerSettings, ...] = ()
+    mtree: Path | None = None  # relative to the recipe's folder
+
+    @model_validator(mode="after")
+    def _formats_differ(self) -> Self:
+        if len(set(self.formats)) != len(self.formats):
+            raise ValueError("formats names a format twice")
+        return self
+
+    def packing_of(self, format_: Format, given: Packing) -> Packing:
+        """Return how a format is packed: as given, else its own settings, else those of all."""
+        whole = Packing(
+            codec=self.codec, level=self.level, cluster=self.cluster, layout=self.layout
+        )
+        return given.over(self.packing.get(format_, Packing()).over(whole))
+
+    def rules(self, epoch_s: int | None) -> Rules:
+        """Return what this recipe changes of a scanned tree."""
+        return Rules(
+            mount_points=self.mount_points,
+            links=tuple(sorted(self.links.items())),
+            owners=tuple(OwnerRule(one.match, one.uid, one.gid, one.mode) for one in self.owners),
+            epoch_s=epoch_s,
+        )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe; its paths come back relative to where we are."""
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no such recipe: {path}", hint="docs/recipes.md shows one") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    try:
+        recipe = Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise config_error(error, Recipe, str(path)) from error
+    return recipe.model_copy(
+        update={
+            "name": recipe.name or image_name(path.stem),
+            "source": path.parent / recipe.source,
+            "mtree": None if recipe.mtree is None else path.parent / recipe.mtree,
+        }
+    )
+
+
+def recipe_of(source: Path) -> Recipe:
+    """Return the recipe of a directory without one: as it is, nothing added."""
+    return Recipe(name=image_name(source.resolve().name), source=source)
+
+
+def image_name(text: str) -> str:
+    """Return a name that an image may have."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+") or "image"
+
+
+def label_of(recipe: Recipe) -> str:
+    """Return the label of the ISO volume: the name of the image unless the recipe has one."""
+    return recipe.label or re.sub(r"[^A-Z0-9_]", "_", recipe.name.upper())[:32]
