@@ -6,7 +6,7 @@ load ─► find and verify the release ─► probe ─► plan ─► show, co
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deployer import releases
@@ -20,6 +20,7 @@ from deployer.rollout import Budget, Outcome, exit_code, run_hosts
 from slots import scripts
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import Emit, step
+from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotName
 
 Connect = Callable[[Host, Emit], Connection]
@@ -192,6 +193,7 @@ def work_on(fleet: Fleet, proposal: Proposal, host: Host, stop: threading.Event)
     try:
         with fleet.connect(host, fleet.emit) as way:
             frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
+            frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
             execute(frontend, plan, proposal.replan, Work(proposal.found, stop))
     except (Refused, UnreachableError) as error:
         # It answered the probe and had a plan: now this is a failure like another.
