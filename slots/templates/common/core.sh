@@ -52,7 +52,8 @@ finish() { # STATUS
     trap '' HUP INT PIPE TERM
     trap - EXIT
     set +e
-    [ -n "$begun" ] || exit "$1"
+    # A child that a signal meets too early still has its parent's traps: the end is not its business.
+    [ -n "$begun" ] && [ "$(exec /bin/sh -c 'echo "$PPID"')" = "$$" ] || exit "$1"
     finish_status=$1
     [ -z "$undo" ] || undo_mounts
     end_children
@@ -75,17 +76,26 @@ finish() { # STATUS
 }
 
 end_children() {
-    [ -z "$watcher" ] || kill -TERM "$watcher" 2>/dev/null
+    [ -z "$watcher" ] || end_watcher
     [ -n "$child" ] || return 0
-    kill -TERM "$child" 2>/dev/null
     end_tries=0
     # A child that cannot die (a write that hangs) keeps its claim: the next writer must see it.
     while [ "$end_tries" -lt 10 ] && running "$child"; do
+        kill -TERM "$child" 2>/dev/null
         sleep 0.1
         end_tries=$((end_tries + 1))
     done
     running "$child" && own_writer=
     return 0
+}
+
+end_watcher() { # again and again: a subshell that has just begun loses a signal
+    while running "$watcher"; do
+        kill -TERM "$watcher" 2>/dev/null || :
+        sleep 0.02
+    done
+    wait "$watcher" || :
+    watcher=''
 }
 
 limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time was up
@@ -100,7 +110,7 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
     child=$!
     (
         trap - EXIT HUP INT PIPE
-        trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+        trap 'kill "${nap:-}" 2>/dev/null; exit 0' TERM
         sleep "$limited_s" &
         nap=$!
         wait "$nap"
@@ -115,9 +125,7 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
     limited_status=0
     wait "$child" || limited_status=$?
     child=''
-    kill -TERM "$watcher" 2>/dev/null || :
-    wait "$watcher" || :
-    watcher=''
+    end_watcher
     if [ -e "$scratch.late" ]; then
         rm -f "$scratch.late"
         return 124

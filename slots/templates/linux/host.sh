@@ -148,6 +148,7 @@ users_by_map() { # maps prints device numbers in hexadecimal
 users_by_mount() { # MOUNT-ID POINT
     printf '%s\n' /proc/[0-9]*/fdinfo/[0-9]* \
         | xargs grep -l -s -E "^mnt_id:[[:space:]]*$1\$" 2>/dev/null | cut -d/ -f3 || :
-    printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd | xargs stat -c %N 2>/dev/null \
-        | grep -F -e "-> '$2'" -e "-> '$2/" | cut -d/ -f3 || :
+    printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd \
+        | QUOTING_STYLE=literal xargs stat -c %N 2>/dev/null | sed "s,'*\$,/," \
+        | grep -F -e "-> '$2/" -e "-> $2/" | cut -d/ -f3 || :
 }

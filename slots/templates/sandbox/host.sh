@@ -88,8 +88,8 @@ users() { # $users: lines PID COMMAND; by path, of the processes that this user 
     real_path "$MOUNT"
     users_pids=$({
         printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd/[0-9]* \
-            | xargs stat -c %N 2>/dev/null \
-            | grep -F -e "-> '$real_path'" -e "-> '$real_path/" | cut -d/ -f3 || :
+            | QUOTING_STYLE=literal xargs stat -c %N 2>/dev/null | sed "s,'*\$,/," \
+            | grep -F -e "-> '$real_path/" -e "-> $real_path/" | cut -d/ -f3 || :
         printf '%s\n' /proc/[0-9]*/maps | xargs grep -l -s -F " $real_path/" 2>/dev/null \
             | cut -d/ -f3 || :
     } | sort -n -u)
