@@ -83,7 +83,8 @@ def _get(spec: HttpCheck, timeout_s: float) -> tuple[int, bytes]:
     deadline = time.monotonic() + timeout_s
     url = urlsplit(spec.url)
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=timeout_s)
+    # Without a port http.client takes the end of an IPv6 address for one.
+    connection = kind(url.hostname or "", url.port or kind.default_port, timeout=timeout_s)
     try:
         path = (url.path or "/") + (f"?{url.query}" if url.query else "")
         connection.request("GET", path, headers={"Connection": "close", **dict(spec.headers)})
