@@ -142,17 +142,20 @@ def _cells(subject: str, row: Row) -> tuple[Text, ...]:
 def show_proposal(proposal: Proposal, *, to_stderr: bool = False) -> None:
     """Show what would be done, host by host."""
     console = _console(stderr=to_stderr)
+    alike: dict[str, tuple[Plan, list[str]]] = {}
     for host in proposal.hosts:
-        plan = proposal.plans.get(host.name)
-        if plan is not None:
-            _show_plan(console, host, plan)
+        if host.name in proposal.plans:
+            plan = proposal.plans[host.name]
+            alike.setdefault(repr(plan), (plan, []))[1].append(host.name)
+    for plan, hosts in alike.values():
+        _show_plan(console, hosts, plan)
     _show_outcomes(console, (*proposal.refusals, *proposal.unreachable))
 
 
-def _show_plan(console: Console, host: Host, plan: Plan) -> None:
+def _show_plan(console: Console, hosts: Sequence[str], plan: Plan) -> None:
     before = f"slot {plan.active}" if plan.active else "nothing"
     arrow = f"{before} -> slot {plan.target}" if plan.actions else f"slot {plan.target} stays"
-    _line(console, f"{host.name}: {arrow}", style="bold")
+    _line(console, f"{' '.join(hosts)}: {arrow}", style="bold")
     for fact in plan.facts:
         _line(console, f"    {fact}")
     if plan.actions:

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,20 +75,20 @@ class AdminBox:
         link = self.folder / "frontends" / name / "webroot/cgi"
         return str(link.readlink()) if link.is_symlink() else ""
 
-    def fingerprint(self) -> str:
-        """Return a digest of all that a frontend keeps on disk: devices, records, link."""
-        digest = hashlib.sha256()
-        for path in sorted((self.folder / "frontends").rglob("*")):
-            if path.is_symlink():
-                digest.update(f"{path} -> {path.readlink()}\n".encode())
-            elif path.is_file() and "worker" not in path.name:
-                digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+    def on_disk(self) -> dict[str, str]:
+        """Return all that the frontends keep on disk: devices, records, links."""
+        return {
+            str(path): str(path.readlink() if path.is_symlink() else path.stat().st_mtime_ns)
+            for path in (self.folder / "frontends").rglob("*")
+            if (path.is_symlink() or path.is_file()) and "worker" not in path.name
+        }
 
-    def edit(self, old: str, new: str) -> None:
+    def edited(self, old: str, new: str) -> str:
+        """Write the inventory with a change beside it, and return that file's name."""
         text = self.inventory.read_text()
-        assert old in text
-        self.inventory.write_text(text.replace(old, new))
+        assert old in text, old
+        (self.folder / "edited.toml").write_text(text.replace(old, new))
+        return "edited.toml"
 
 
 def write_release(tree: Path, folder: Path, version: str) -> Path:
@@ -128,15 +128,13 @@ def write_release(tree: Path, folder: Path, version: str) -> Path:
     return folder
 
 
-MakeBox = Callable[..., AdminBox]
-
-
-@pytest.fixture
-def admin_box(tmp_path: Path) -> Iterator[AdminBox]:
-    """One sandbox frontend behind a real sshd (or an SSH server in this process), and releases."""
+@pytest.fixture(scope="module")
+def admin_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminBox]:
+    """Two sandbox frontends behind a real sshd, or an SSH server in this process; and no release."""
     if shutil.which("mksquashfs") is None or shutil.which("unsquashfs") is None:
         pytest.skip("squashfs-tools are not here: no image to deploy")
-    tree = tmp_path / "empty"
+    folder = tmp_path_factory.mktemp("admin")
+    tree = folder / "empty"
     tree.mkdir()
-    with embedded_fleet(tmp_path, tree, names=("www1", "www2")) as fleet:
+    with embedded_fleet(folder, tree, names=("www1", "www2")) as fleet:
         yield AdminBox(fleet)
