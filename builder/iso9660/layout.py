@@ -192,10 +192,6 @@ def _parameter_refusals(parameters: Parameters) -> Iterator[str]:
         yield f"label {parameters.label!r} is not 1 to 32 of A-Z, 0-9 and _"
     if parameters.cluster_bytes <= 0 or parameters.cluster_bytes % BLOCK_BYTES:
         yield f"cluster_bytes {parameters.cluster_bytes} is not a multiple of {BLOCK_BYTES}"
-    if parameters.cluster_bytes < FIRST_FREE_BLOCK * BLOCK_BYTES and (
-        parameters.placement is Placement.HASHED
-    ):
-        yield f"cluster_bytes {parameters.cluster_bytes} is less than a hashed layout's 36,864"
     for name in ("pack_bytes", "table_bytes"):
         if getattr(parameters, name) < BLOCK_BYTES:
             yield f"{name} {getattr(parameters, name)} is less than {BLOCK_BYTES}"
@@ -383,10 +379,11 @@ def _hashed(plan: _Plan) -> _Places:
     data_clusters, data_starts = place(data, load)
 
     blocks = array("Q", bytes(8 * len(plan.nodes)))
-    first_data = 1 + table_clusters
-    path_starts = [(1 + start) * cluster_blocks for start in table_starts[:2]]
+    first_table = -(-FIRST_FREE_BLOCK // cluster_blocks)
+    first_data = first_table + table_clusters
+    path_starts = [(first_table + start) * cluster_blocks for start in table_starts[:2]]
     for unit, start in zip(tables[2:], table_starts[2:], strict=True):
-        at = (1 + start) * cluster_blocks
+        at = (first_table + start) * cluster_blocks
         for number in range(unit.low, unit.high):
             directory = plan.directories[number]
             blocks[directory.node] = at
