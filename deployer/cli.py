@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -175,12 +176,17 @@ def unlock_command(
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(console.run("deploy", _main))
+    sys.exit(run(sys.argv[1:]))
 
 
-def _main() -> int:
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    return console.run("deploy", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        return int(app(standalone_mode=False) or 0)
+        return int(app(arguments, standalone_mode=False) or 0)
     except TyperException as error:
         raise ConfigError(error.format_message(), hint="see `deploy --help`") from error
     except typer.Abort as error:
