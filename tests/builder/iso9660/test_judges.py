@@ -13,6 +13,7 @@ from builder.iso9660.layout import Parameters, Placement, plan_layout
 from builder.tree import Kind, Node, Tree
 from tests.builder.iso9660.trees import directory, file, symlink, tree_of, volume_of
 
+SEQUENTIAL = Parameters(placement=Placement.SEQUENTIAL)
 PLACEMENTS = pytest.mark.parametrize("placement", list(Placement))
 
 
@@ -89,11 +90,11 @@ def test_xorriso_restores_the_tree(tmp_path: Path, placement: Placement) -> None
 
 
 @needs("bsdtar")
-@PLACEMENTS
-def test_bsdtar_restores_the_tree(tmp_path: Path, placement: Placement) -> None:
+def test_bsdtar_restores_a_sequential_tree(tmp_path: Path) -> None:
+    # It reads a volume as a stream, and gives up where a directory lies before its parent.
     tree = sample()
     image, out = tmp_path / "image.iso", tmp_path / "out"
-    image.write_bytes(volume_of(plan_layout(tree, Parameters(placement=placement))))
+    image.write_bytes(volume_of(plan_layout(tree, SEQUENTIAL)))
     out.mkdir()
     subprocess.run(["bsdtar", "-xpf", str(image)], cwd=out, check=True, capture_output=True)
     inner = [n for n in tree if n.path]  # bsdtar leaves the time of where it unpacks
