@@ -133,7 +133,7 @@ users_by_device() { # one stat for hundreds of paths: a fork for each would take
     done
     printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd/[0-9]* \
         | xargs stat -L -c '%d %n' 2>/dev/null \
-        | sed -n -E "s,^(${users_numbers#|}) /proc/([0-9]+)/.*,\\2,p"
+        | sed -n -E "s,^(${users_numbers#?}) /proc/([0-9]+)/.*,\\2,p"
 }
 
 users_by_map() { # maps prints device numbers in hexadecimal
@@ -142,13 +142,14 @@ users_by_map() { # maps prints device numbers in hexadecimal
         users_numbers="$users_numbers|$(printf '%02x:%02x' "${users_device%:*}" "${users_device#*:}")"
     done
     printf '%s\n' /proc/[0-9]*/maps \
-        | xargs grep -l -s -E " (${users_numbers#|}) " 2>/dev/null | cut -d/ -f3 || :
+        | xargs grep -l -s -E " (${users_numbers#?}) " 2>/dev/null | cut -d/ -f3 || :
 }
 
 users_by_mount() { # MOUNT-ID POINT
+    from_mountinfo "$2"
     printf '%s\n' /proc/[0-9]*/fdinfo/[0-9]* \
         | xargs grep -l -s -E "^mnt_id:[[:space:]]*$1\$" 2>/dev/null | cut -d/ -f3 || :
     printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd \
         | QUOTING_STYLE=literal xargs stat -c %N 2>/dev/null | sed "s,'*\$,/," \
-        | grep -F -e "-> '$2/" -e "-> $2/" | cut -d/ -f3 || :
+        | grep -F -e "-> '$from_mountinfo/" -e "-> $from_mountinfo/" | cut -d/ -f3 || :
 }

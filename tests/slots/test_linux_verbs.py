@@ -1,0 +1,367 @@
+"""The verbs of Linux on real block devices, in a mount namespace of their own."""
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slots import scripts
+from slots.actions import Erase, Fill, Flip, Mount, Prove, Restart, Seal, Unmount
+from slots.errors import VerificationError
+from slots.linux import Linux
+from slots.manifest import HEAD_BYTES
+from slots.slot import (
+    DeviceKind,
+    HostFile,
+    InnerMount,
+    MountKind,
+    Service,
+    Slot,
+    SlotName,
+    SlotSet,
+    SlotState,
+    active,
+)
+from tests.slots import images
+from tests.slots.hosts import SHELLS, Host
+
+A, B = SlotName.A, SlotName.B
+SLOT_BYTES = 2 << 20
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loop devices and mounts"),
+    pytest.mark.skipif(shutil.which("losetup") is None, reason="needs losetup (util-linux)"),
+]
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Two loop devices over files of the size of a slot."""
+    made: list[str] = []
+    try:
+        for name in "ab":
+            with (tmp_path / name).open("wb") as file:
+                file.truncate(SLOT_BYTES)
+            done = subprocess.run(
+                ("losetup", "--find", "--show", tmp_path / name),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                pytest.skip(f"no loop device: {done.stderr.strip()}")
+            made.append(done.stdout.strip())
+        yield made[0], made[1]
+    finally:
+        for device in made:
+            subprocess.run(("losetup", "--detach", device), check=True)
+
+
+@pytest.fixture
+def namespace(devices: tuple[str, str]) -> Iterator[int]:
+    """The process that keeps a mount namespace; what is mounted there ends with it."""
+    del devices  # they are detached after the namespace is gone
+    argv = ("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo up; exec sleep 600")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child.pid
+        child.kill()
+
+
+@pytest.fixture
+def host(devices: tuple[str, str], namespace: int, tmp_path: Path) -> Host:
+    folder = tmp_path / "web root"
+    folder.mkdir()
+    slots = SlotSet(
+        name="cgi",
+        link=f"{folder}/cgi",
+        slots=(
+            Slot(A, devices[0], f"{folder}/cgi1"),
+            Slot(B, devices[1], f"{folder}/cgi2"),
+        ),
+        records=f"{tmp_path}/records",
+    )
+    return Host(Linux(), slots, before=("nsenter", "--target", str(namespace), "--mount"))
+
+
+def inside(host: Host, *argv: str) -> str:
+    """Run a command as the host would."""
+    done = subprocess.run((*host.before, *argv), capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
+    art = image.artefact
+    for action, payload in (
+        (Erase(name), b""),
+        (Fill(name, art), image.body),
+        (Seal(name, art, "r1"), image.head),
+        (Prove(name, art.size_bytes, art.sha256), b""),
+    ):
+        answer = host.do(action, token, payload)
+        assert answer.status == 0, (action, answer)
+
+
+def serve(host: Host, name: SlotName, image: images.Image, token: str) -> None:
+    write(host, name, image, token)
+    for action in (Mount(name, "squashfs"), Flip(name)):
+        answer = host.do(action, token)
+        assert answer.status == 0, (action, answer)
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_two_deployments_and_the_way_back_under_each_shell(
+    host: Host, shell: str, tmp_path: Path
+):
+    host.shell = shell
+    one, two = images.squashfs(tmp_path, "one"), images.squashfs(tmp_path, "two")
+    with host.lock() as token:
+        serve(host, A, one, token)
+        serve(host, B, two, token)
+        state = host.probe()
+        assert active(host.slots, state) is B
+        assert all(status.mounted and status.proof for status in state.statuses)
+        assert state.status(A).size_bytes == SLOT_BYTES
+        assert "squashfs" in state.formats
+        assert inside(host, "cat", f"{host.slots.link}/version") == "two\n"
+        assert host.do(Flip(A), token).first("previous") == "cgi2"
+        assert inside(host, "cat", f"{host.slots.link}/version") == "one\n"
+        unmounted = host.do(Unmount(B), token)
+        assert unmounted.all("unmounted") == (host.slots.slot(B).mount_point,), unmounted
+        assert host.do(Unmount(B), token).all("unmounted") == ()
+    assert not host.probe().status(B).mounted
+
+
+def test_it_all_works_with_busybox_alone(host: Host, tmp_path: Path):
+    if shutil.which("busybox") is None:
+        pytest.skip("needs busybox")
+    applets = tmp_path / "applets"
+    applets.mkdir()
+    subprocess.run(("busybox", "--install", "-s", applets), check=True)
+    # Debian's busybox has no mount with --make-private and the like: util-linux keeps that.
+    host.platform = replace(Linux(), path=str(applets))
+    host.shell = "busybox sh"
+    image = images.squashfs(tmp_path, "one")
+    with host.lock() as token:
+        serve(host, A, image, token)
+        assert host.probe().status(A).mounted
+        answer = host.do(Fill(B, image.artefact), token, image.body)
+        assert answer.status in {0, 20}
+        host.do(Erase(B), token)
+        assert host.do(Fill(B, image.artefact), token, image.body[:-4096]).status == 21
+    assert host.probe().missing == ()
+
+
+def test_a_slot_mounted_under_any_name_is_not_written(host: Host, tmp_path: Path):
+    image = images.squashfs(tmp_path, "one")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    alias = tmp_path / "alias"
+    os.mknod(alias, 0o60600, os.stat(host.slots.slot(A).device).st_rdev)
+    with host.lock() as token:
+        write(host, A, image, token)
+        inside(host, "mount", "-t", "squashfs", "-o", "ro", str(alias), str(elsewhere))
+        for action in (Erase(A), Mount(A, "squashfs")):
+            answer = host.do(action, token)
+            assert answer.status == 20
+            assert str(elsewhere) in answer.first("error")
+        assert str(elsewhere) in host.probe().status(A).mount_note
+
+
+def test_a_slot_mounted_in_another_namespace_is_not_written(host: Host, tmp_path: Path):
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        assert host.do(Mount(A, "squashfs"), token).status == 0
+        own = host.before
+        host.before = ()
+        answer = host.do(Erase(A), token)
+        host.before = own
+    assert answer.status == 20
+    assert "mount namespace of pid" in answer.first("error")
+
+
+def test_a_mount_over_the_slot_is_told_and_not_served(host: Host, tmp_path: Path):
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        host.do(Mount(A, "squashfs"), token)
+        inside(host, "mount", "-t", "tmpfs", "tmpfs", host.slots.slot(A).mount_point)
+        status = host.probe().status(A)
+        assert not status.mounted
+        assert "another mount lies over" in status.mount_note
+        for action in (Flip(A), Mount(A, "squashfs"), Unmount(A)):
+            assert host.do(action, token).status == 20
+
+
+def test_a_plain_file_where_the_device_should_be_is_refused(host: Host, tmp_path: Path):
+    file = tmp_path / "plain"
+    file.write_bytes(bytes(SLOT_BYTES))
+    host.slots = replace(
+        host.slots, slots=(replace(host.slots.slot(A), device=str(file)), host.slots.slot(B))
+    )
+    with host.lock() as token:
+        answer = host.do(Erase(A), token)
+    assert answer.status == 20
+    assert "plain file" in answer.first("error")
+    assert host.probe().status(A).device_kind is DeviceKind.FILE
+
+
+def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_path: Path):
+    image = images.squashfs(tmp_path, "one")
+    art = image.artefact
+    with host.lock() as token:
+        write(host, A, image, token)
+        with Path(host.slots.slot(A).device).open("r+b") as device:
+            device.seek(HEAD_BYTES + 9)
+            device.write(b"\xff\x00")
+        answer = host.do(Prove(A, art.size_bytes, art.sha256), token)
+    assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+    assert host.probe().status(A).holds is None
+
+
+def test_a_half_written_slot_cannot_be_mounted_by_anyone(host: Host, tmp_path: Path):
+    image = images.squashfs(tmp_path, "one")
+    point = tmp_path / "by-hand"
+    point.mkdir()
+    with host.lock() as token:
+        write(host, A, image, token)
+        host.do(Erase(A), token)
+        for record in Path(host.slots.records).glob("cgi.A.*"):
+            record.unlink()
+        assert host.do(Mount(A, "squashfs"), token).status == 20
+    assert host.probe().status(A).state is SlotState.EMPTY
+    by_hand = ("mount", "-t", "squashfs", host.slots.slot(A).device, str(point))
+    assert subprocess.run((*host.before, *by_hand), capture_output=True, check=False).returncode
+
+
+def with_inner_mounts(host: Host, folder: Path) -> SlotSet:
+    (folder / "shared data").mkdir()
+    (folder / "hosts").write_text("192.0.2.1 www\n")
+    return replace(
+        host.slots,
+        mounts=(
+            InnerMount(MountKind.DEVFS, "dev"),
+            InnerMount(MountKind.TMPFS, "tmp", size="4m", mode="1777"),
+            InnerMount(MountKind.BIND, "data", source=str(folder / "shared data")),
+            InnerMount(MountKind.BIND, "srv", source=str(folder / "shared data"), read_only=True),
+            InnerMount(
+                MountKind.FILES, "etc/host", files=(HostFile("hosts", str(folder / "hosts")),)
+            ),
+        ),
+    )
+
+
+def test_what_a_chroot_needs_is_mounted_inside_and_undone(host: Host, tmp_path: Path):
+    host.slots = with_inner_mounts(host, tmp_path)
+    root = host.slots.slot(A).mount_point
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        answer = host.do(Mount(A, "squashfs"), token)
+        assert answer.status == 0, answer
+        assert answer.all("mounted") == tuple(
+            f"{root}{inner}" for inner in ("", "/dev", "/tmp", "/data", "/srv", "/etc/host")
+        )
+        assert inside(host, "sh", "-c", f"echo x >'{root}/dev/null'; cat '{root}/dev/null'") == ""
+        inside(host, "touch", f"{root}/tmp/session", f"{root}/data/upload")
+        assert (tmp_path / "shared data/upload").exists()
+        for read_only in ("srv", "etc/host", "."):
+            touch = ("touch", f"{root}/{read_only}/x")
+            assert subprocess.run(
+                (*host.before, *touch), capture_output=True, check=False
+            ).returncode
+        assert inside(host, "cat", f"{root}/etc/host/hosts") == "192.0.2.1 www\n"
+        assert host.do(Mount(A, "squashfs"), token).all("mounted") == ()
+        assert host.probe().status(A).mounted
+        undone = host.do(Unmount(A), token)
+        assert undone.all("unmounted") == tuple(reversed(answer.all("mounted")))
+    assert root not in inside(host, "cat", "/proc/self/mountinfo").replace("\\040", " ")
+
+
+def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, tmp_path: Path):
+    host.slots = replace(
+        host.slots,
+        mounts=(
+            InnerMount(MountKind.DEVFS, "dev"),
+            InnerMount(MountKind.TMPFS, "tmp", size="no size"),
+        ),
+    )
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        answer = host.do(Mount(A, "squashfs"), token)
+    assert answer.status == 21
+    assert "/tmp" in answer.first("error")
+    assert answer.all("unmounted") == tuple(reversed(answer.all("mounted")))
+    assert not host.probe().status(A).mounted
+
+
+def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path):
+    host.slots = with_inner_mounts(host, tmp_path)
+    root = host.slots.slot(A).mount_point
+    shared = tmp_path / "shared data"
+    (shared / "log").touch()
+    holders = {
+        "cwd": f"cd '{root}/bin' && exec sleep 60",
+        "fd": f"exec sleep 60 <'{root}/noise'",
+        "exe": f"exec '{root}/bin/sleep' 60",
+        "tmpfs": f"exec sleep 60 >'{root}/tmp/file'",
+        "bind": f"exec sleep 60 <'{root}/data/log'",
+        "bound cwd": f"cd '{root}/data' && exec sleep 60",
+    }
+    bystanders = {
+        "beside": "exec sleep 60",
+        "same files, not through the slot": f"exec sleep 60 <'{shared}/log'",
+    }
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        assert host.do(Mount(A, "squashfs"), token).status == 0
+        try:
+            for why, command in (holders | bystanders).items():
+                started[why] = subprocess.Popen(
+                    (*host.before, "sh", "-c", f"echo; {command}"), stdout=subprocess.PIPE
+                )
+                if "tmpfs" not in why:
+                    out = started[why].stdout
+                    assert out is not None
+                    out.readline()
+            subprocess.run(("sleep", "0.3"), check=True)
+            found = {int(line.split()[0]) for line in host.run(scripts.users_call(A)).all("user")}
+            assert found == {started[why].pid for why in holders}
+            answer = host.do(Unmount(A), token)
+            assert answer.status == 20
+            assert "in use by pid" in answer.first("error")
+            assert host.probe().status(A).mounted
+            services = (Service("holders", ("sleep",), ("kill", *map(str, found))),)
+            answer = host.do(Restart(A, services), token)
+            assert answer.all("restarted") == ("holders",)
+            assert answer.all("straggler") == ()
+        finally:
+            for child in started.values():
+                child.kill()
+                child.communicate()
+        assert host.do(Unmount(A), token).status == 0
+
+
+def test_a_format_that_is_not_in_the_slot_is_refused(host: Host, tmp_path: Path):
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        answer = host.do(Mount(A, "erofs"), token)
+    assert answer.status == 20
+    assert "no erofs image but squashfs" in answer.first("error")
+
+
+def test_a_second_deployer_is_refused_while_the_first_works(host: Host):
+    with host.lock("ann@desk"):
+        answer = host.run(scripts.lock_call("bob@desk", secrets.token_hex(8)))
+    assert answer.status == 22
+    assert "ann@desk" in answer.first("error")
