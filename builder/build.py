@@ -127,7 +127,7 @@ def _destination(order: Order) -> tuple[Path, str | None]:
     if output is None:
         return OUT, None
     formats = order.formats or order.recipe.formats
-    if output.is_dir() or str(output).endswith(os.sep) or len(formats) > 1:
+    if output.is_dir() or len(formats) > 1:
         if output.exists() and not output.is_dir():
             raise ConfigError(
                 f"{output} is a file, and {len(formats)} formats make a folder",

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from builder import console
+from builder import browse, console
 from builder.build import Built, Order, build, default_threads
+from builder.names import shown
 from builder.recipe import NAME, Cluster, Packing, Recipe, read_recipe, recipe_of
 from slots.errors import ConfigError
 from slots.manifest import Codec, Format
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+Image = Annotated[Path, typer.Argument(help="A uzip, iso9660, squashfs or erofs image.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 
 
@@ -50,7 +52,7 @@ def _build(  # noqa: PLR0917 - the options of the command
         Path | None, typer.Option(help="The chroot, instead of the recipe's source.")
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="A file (single format), or the folder for the release's folder."),
     ] = None,
     formats: Annotated[
@@ -96,7 +98,7 @@ def _build(  # noqa: PLR0917 - the options of the command
         order = Order(
             recipe=chosen,
             formats=options.formats,
-            output=output,
+            output=_output(output),
             packing=Packing(codec=options.codec, level=options.level, cluster=options.cluster),
             epoch_s=_epoch(options, chosen),
             version=options.version,
@@ -120,6 +122,19 @@ def _recipe(path: Path | None, source: Path | None) -> Recipe:
         return recipe_of(source)
     found = read_recipe(path or DEFAULT_RECIPE)
     return found if source is None else found.model_copy(update={"source": source})
+
+
+def _output(text: str | None) -> Path | None:
+    """Return the output; a name that ends with a `/` is a folder, made if it is missing."""
+    if text is None:
+        return None
+    path = Path(text)
+    if text.endswith(os.sep):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot make {path}: {error.strerror}") from error
+    return path
 
 
 class _Options(BaseModel):
@@ -177,3 +192,144 @@ def _show_built(built: Built, *, as_json: bool) -> None:
             f"  {folder / one.file}  {console.size(one.size_bytes)}  {packing}  {one.sha256}"
         )
     console.say(f"  {built.manifest}  release {release.id}")
+
+
+@app.command("info")
+def _info(image: Image, as_json: AsJson = False) -> None:
+    r"""Say what an image is: format, codec, size, and the release it belongs to.
+
+    \b
+    image info images/out/cgi-1/cgi-1.uzip
+    """
+
+    def work() -> None:
+        with browse.opened(image) as one:
+            facts = one.facts()
+        found = browse.description(image)
+        size_bytes = image.stat().st_size
+        if as_json:
+            console.say_json(
+                {
+                    "schema": "flipslot.info/1",
+                    "file": str(image),
+                    "format": facts.format,
+                    "codec": facts.codec,
+                    "cluster_bytes": facts.cluster_bytes,
+                    "size_bytes": size_bytes,
+                    "volume_bytes": facts.volume_bytes,
+                    "release": found and found.release.model_dump(mode="json", by_alias=True),
+                }
+            )
+            return
+        console.say(f"{image}: {facts.format}, {facts.codec}, {console.size(size_bytes)}")
+        console.say(f"  volume {console.size(facts.volume_bytes)}")
+        if facts.cluster_bytes:
+            console.say(f"  cluster {facts.cluster_bytes:,} bytes")
+        for name, value in facts.further:
+            console.say(f"  {name} {value}")
+        if found is None:
+            console.say("  no release.json describes it")
+            return
+        release = found.release
+        console.say(f"  release {release.label} ({release.id}), {release.entries:,} entries")
+        console.say(f"  sha256 {found.artefacts[0].sha256}")
+
+    _run(work, as_json=as_json)
+
+
+@app.command("ls")
+def _ls(
+    image: Image,
+    path: Annotated[str, typer.Argument(help="Inside the image; default: all of it.")] = "/",
+    long: Annotated[bool, typer.Option("-l", help="Mode, links, owner, size, time (UTC).")] = False,
+    as_json: AsJson = False,
+) -> None:
+    r"""List an entry and all below it.
+
+    \b
+    image ls cgi.uzip
+    image ls -l cgi.uzip /etc
+    """
+
+    def work() -> None:
+        with browse.opened(image) as one:
+            nodes = browse.below(one.tree(), path)
+        if as_json:
+            entries = [browse.as_record(node) for node in nodes]
+            console.say_json({"schema": "flipslot.ls/1", "entries": entries})
+            return
+        for node in nodes:
+            console.say(browse.line(node) if long else shown(node.path))
+
+    _run(work, as_json=as_json)
+
+
+@app.command("cat")
+def _cat(
+    image: Image, path: Annotated[str, typer.Argument(help="A file inside the image.")]
+) -> None:
+    r"""Write a file of an image to stdout.
+
+    \b
+    image cat cgi.uzip /etc/passwd
+    """
+
+    def work() -> None:
+        with browse.opened(image) as one:
+            browse.cat(one, path, console.raw_output())
+
+    _run(work, as_json=False)
+
+
+@app.command("extract")
+def _extract(
+    image: Image,
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    as_json: AsJson = False,
+) -> None:
+    r"""Unpack an image: modes, times, links; as root owners and devices too.
+
+    \b
+    image extract cgi.uzip /tmp/cgi
+    """
+
+    def work() -> None:
+        with browse.opened(image) as one, console.progress() as emit:
+            tree = browse.extract(one, folder, emit)
+        if as_json:
+            answer = {"schema": "flipslot.extract/1", "folder": str(folder), "entries": len(tree)}
+            console.say_json(answer)
+            return
+        console.say(f"{folder}: {len(tree):,} entries")
+
+    _run(work, as_json=as_json)
+
+
+@app.command("verify")
+def _verify(
+    image: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
+    as_json: AsJson = False,
+) -> None:
+    r"""Check every digest: of the image, its pieces, and each file read back out of it.
+
+    \b
+    image verify images/out/cgi-1/cgi-1.uzip
+    image verify images/out/cgi-1
+    """
+
+    def work() -> None:
+        with console.progress() as emit:
+            found = browse.verify(image, emit)
+        if as_json:
+            console.say_json(
+                {
+                    "schema": "flipslot.verify/1",
+                    "release": found.release.id,
+                    "verified": [one.file for one in found.artefacts],
+                }
+            )
+            return
+        for one in found.artefacts:
+            console.say(f"{found.folder / one.file}: verified, {one.sha256}")
+
+    _run(work, as_json=as_json)

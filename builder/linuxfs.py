@@ -72,7 +72,8 @@ def write_squashfs(
         "-", str(out), "-tar", "-noappend", "-reproducible", "-no-xattrs", "-no-recovery",
         "-exit-on-error", "-quiet", "-no-progress",
         "-mkfs-time", str(latest_s), "-root-mode", f"{tree.nodes[0].mode:o}",
-        "-comp", _SQUASHFS_CODECS[codec], "-b", str(cluster_bytes), "-processors", str(threads),
+        "-comp", _SQUASHFS_CODECS[codec], "-b", str(cluster_bytes),
+        "-processors", str(threads), "-mem", "256M",
         "-noI",  # squashfs.py says why
         *_squashfs_level(codec, level),
     ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Images opened for reading: one file per format."""

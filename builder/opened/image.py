@@ -1,0 +1,48 @@
+"""What an opened image answers, whatever its format."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from builder.tree import Node, Tree
+from slots.manifest import Format
+
+Contents = Iterator[tuple[Node, Iterator[bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the container says of itself."""
+
+    format: Format
+    codec: str
+    cluster_bytes: int
+    volume_bytes: int  # what a frontend sees: uzip decompressed, else the image
+    further: tuple[tuple[str, str], ...] = ()
+
+
+class OpenedImage(Protocol):
+    """An image opened for reading."""
+
+    unknown: frozenset[str]
+    """Keywords of mtree(5) that this way of reading cannot tell."""
+
+    def facts(self) -> Facts:
+        """Return what the container says of itself."""
+        ...
+
+    def tree(self) -> Tree:
+        """Return all entries."""
+        ...
+
+    def contents(self, nodes: Iterable[Node]) -> Contents:
+        """Yield the bytes of files, in the order in which the image is read fastest.
+
+        Of the names of a hard-linked file any one may stand for all. Each file's bytes are read
+        before the next is asked for.
+        """
+        ...
+
+    def check(self) -> None:
+        """Check what only this format can: that all of it decodes."""
+        ...

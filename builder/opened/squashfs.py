@@ -1,0 +1,183 @@
+"""A squashfs image, read by unsquashfs: its pseudo-file form is all entries, then all contents."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from builder.hardlinks import with_links
+from builder.names import shown
+from builder.opened.image import Contents, Facts
+from builder.tools import Tool, output, version, words
+from builder.tree import Kind, Node, Tree
+from slots.errors import ConfigError, VerificationError
+
+UNSQUASHFS = Tool("unsquashfs", "squashfs-tools", "squashfs-tools")
+_SINCE = (4, 5)
+_DATA = b"# START OF DATA - DO NOT MODIFY"
+_READ_BYTES = 1 << 20
+_COMPRESSORS = {1: "zlib", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
+# name type time mode uid gid rest; a blank in a name has a backslash before it
+_LINE = re.compile(
+    rb"((?:\\.|[^\\ ])+) (?:([DRSICB]) (\d+) ([0-7]+) (\d+) (\d+) ?(.*)|L (.*))", re.DOTALL
+)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_DEVICES = {b"C": Kind.CHARACTER, b"B": Kind.BLOCK}
+
+
+@dataclass(slots=True)
+class SquashfsImage:
+    """A squashfs image in a file."""
+
+    path: Path
+    unknown: frozenset[str] = frozenset()
+
+    def facts(self) -> Facts:
+        """Return what the superblock says."""
+        with self.path.open("rb") as file:
+            head = file.read(96)
+        codec = _COMPRESSORS.get(int.from_bytes(head[20:22], "little"), "unknown")
+        block_bytes = int.from_bytes(head[12:16], "little")
+        return Facts("squashfs", codec, block_bytes, self.path.stat().st_size)
+
+    def tree(self) -> Tree:
+        """Return all entries."""
+        with self._stream() as stream:
+            entries, keys = _entries(stream, self.path.name)
+        return with_links(Tree.of(node for node, _ in entries), keys)
+
+    def contents(self, nodes: Iterable[Node]) -> Contents:
+        """Yield the bytes of files in the order of the stream."""
+        wanted = {node.path: node for node in nodes}
+        with self._stream() as stream:
+            entries, keys = _entries(stream, self.path.name)
+            firsts: dict[object, Node] = {}
+            for path, node in wanted.items():
+                firsts.setdefault(keys.get(path, path), node)
+            at = 0
+            for node, offset in sorted(
+                (entry for entry in entries if entry[1] >= 0), key=lambda one: one[1]
+            ):
+                asked = firsts.pop(keys.get(node.path, node.path), None)
+                if asked is not None and offset >= at:
+                    _skip(stream, offset - at)
+                    yield asked, _read(stream, node, self.path.name)
+                    at = offset + node.size
+                if not firsts:
+                    break
+
+    def check(self) -> None:
+        """Nothing beyond its contents."""
+
+    def _stream(self) -> AbstractContextManager[IO[bytes]]:
+        found = version(words(UNSQUASHFS, "-version"))
+        if found < _SINCE:
+            raise ConfigError(
+                f"unsquashfs {'.'.join(map(str, found))} cannot write its pseudo-file form",
+                hint="install squashfs-tools 4.5 or newer",
+            )
+        return output(
+            UNSQUASHFS,
+            ["-no-progress", "-pf", "/dev/stdout", str(self.path)],
+            {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC0"},
+        )
+
+
+def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict[bytes, object]]:
+    """Read the first half of the stream: entries with where their data lie, names of one file."""
+    entries: list[tuple[Node, int]] = []
+    known: dict[bytes, int] = {}
+    keys: dict[bytes, object] = {}
+    held = b""  # unsquashfs does not escape newlines: what is no entry begins or ends one
+    for line in _lines(stream, name):
+        found = _LINE.fullmatch(held + line)
+        if found is not None and held and _path(found[1]).rpartition(b"/")[0] not in known:
+            _continue_target(entries, held, name)
+            found = _LINE.fullmatch(line)
+        if found is None:
+            held += line + b"\n"
+            continue
+        held = b""
+        raw, kind, *_, linked_to = found.groups()
+        path = _path(raw)
+        if kind is None:
+            first = _path(linked_to)
+            keys[first] = keys[path] = first
+            entries.append((replace(entries[known[first]][0], path=path), -1))
+        else:
+            known[path] = len(entries)
+            entries.append(_entry(path, found))
+    if held:
+        _continue_target(entries, held, name)
+    return entries, keys
+
+
+def _lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
+    before = b""
+    while line := stream.readline():
+        if before == b"#\n" and line.startswith(_DATA):
+            stream.readline()  # a last `#`
+            return
+        if before not in {b"", b"#\n"}:
+            yield before.removesuffix(b"\n")
+        before = line
+    raise VerificationError(f"{name}: unsquashfs lists no entries")
+
+
+def _continue_target(entries: list[tuple[Node, int]], held: bytes, name: str) -> None:
+    """Take lines that are no entry as the further lines of a symlink's target."""
+    if not entries or entries[-1][0].kind is not Kind.SYMLINK:
+        raise VerificationError(f"{name}: unsquashfs says {held[:80]!r}")
+    node, offset = entries[-1]
+    target = node.target + b"\n" + held.removesuffix(b"\n")
+    entries[-1] = (replace(node, target=target), offset)
+
+
+def _path(raw: bytes) -> bytes:
+    name = _ESCAPED.sub(rb"\1", raw)
+    return b"" if name == b"/" else b"/" + name
+
+
+def _entry(path: bytes, found: re.Match[bytes]) -> tuple[Node, int]:
+    _, kind, time, mode, uid, gid, rest, _ = found.groups()
+    node = Node(path, Kind.DIRECTORY, int(mode, 8), int(uid), int(gid), int(time))
+    match kind:
+        case b"R":
+            size, offset = (int(part) for part in rest.split()[:2])
+            return replace(node, kind=Kind.FILE, size=size), offset
+        case b"S":
+            return replace(node, kind=Kind.SYMLINK, target=rest), -1
+        case b"I":
+            return replace(node, kind=Kind.FIFO), -1
+        case b"C" | b"B":
+            major, minor = _device(*(int(part) for part in rest.split()))
+            return replace(node, kind=_DEVICES[kind], major=major, minor=minor), -1
+        case _:
+            return node, -1
+
+
+def _device(high: int, low: int) -> tuple[int, int]:
+    """Put a device together that unsquashfs (4.5) splits at the eighth bit alone."""
+    word = high << 8 | low
+    return (word & 0xFFF00) >> 8, word & 0xFF | word >> 12 & 0xFFF00
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    while count:
+        data = stream.read(min(count, _READ_BYTES))
+        if not data:
+            raise VerificationError("unsquashfs ends too early")
+        count -= len(data)
+
+
+def _read(stream: IO[bytes], node: Node, name: str) -> Iterator[bytes]:
+    left = node.size
+    while left:
+        data = stream.read(min(left, _READ_BYTES))
+        if not data:
+            raise VerificationError(f"{name} ends within {shown(node.path)}")
+        left -= len(data)
+        yield data
