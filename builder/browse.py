@@ -357,5 +357,5 @@ def _with_first_names(entries: dict[bytes, Mapping[str, str]]) -> dict[bytes, di
         told[name] = dict(keywords)
         number = told[name].pop("inode", None)
         if number is not None and int(keywords.get("size", "0")):
-            told[name]["name of the same file"] = firsts.setdefault(number, shown(name))
+            told[name]["inode"] = firsts.setdefault(number, shown(name))
     return told

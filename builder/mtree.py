@@ -1,0 +1,211 @@
+"""mtree(5) specifications: the description of a tree beside its image, and owners for a build.
+
+Written: one line per entry in tree order, `./path keyword=value …`, names and targets escaped as
+vis(3) does in octal. Keywords: type mode uid gid size time nlink sha256digest link device inode
+(`inode` is a number that the names of one hard-linked file share; only they have it). A device is
+`device=native,MAJOR,MINOR`, as FreeBSD's and NetBSD's mtree and libarchive read it.
+
+Read: that, FreeBSD's METALOG of `make installworld -DNO_ROOT`, and what `mtree -c` prints, with
+/set, /unset and directories that are left by `..`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from builder.names import shown
+from builder.normalise import Override
+from builder.tree import Kind, Node, Tree
+from slots.errors import ConfigError
+
+_Value = TypeVar("_Value")
+
+_PLAIN = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!$%&()+,-./:;<>@^_`{|}~'\""
+)
+_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+_NAMED = {b"n": b"\n", b"t": b"\t", b"s": b" ", b"r": b"\r", b"a": b"\a", b"b": b"\b",
+          b"v": b"\v", b"f": b"\f", b"0": b"\0", b"E": b"\x1b"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One entry as a specification describes it."""
+
+    path: bytes
+    keywords: Mapping[str, str]
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest of a file's content."""
+        return self.keywords.get("sha256digest", self.keywords.get("sha256"))
+
+
+def to_lines(tree: Tree, digests: Mapping[bytes, str]) -> Iterator[str]:
+    """Write a specification. `digests` holds the SHA-256 of each file by its path."""
+    yield "#mtree\n"
+    for node in tree:
+        words = " ".join(f"{name}={value}" for name, value in _keywords(node, digests))
+        yield f"{escaped(b'.' + node.path)} {words}\n"
+
+
+def _keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
+    yield "type", node.kind.value
+    yield "mode", f"{node.mode:04o}"
+    yield "uid", str(node.uid)
+    yield "gid", str(node.gid)
+    if node.kind is Kind.FILE:
+        yield "size", str(node.size)
+    yield "time", f"{node.mtime_s}.0"
+    yield "nlink", str(node.links)
+    match node.kind:
+        case Kind.FILE:
+            yield "sha256digest", digests[node.path]
+        case Kind.SYMLINK:
+            yield "link", escaped(node.target)
+        case Kind.CHARACTER | Kind.BLOCK:
+            yield "device", f"native,{node.major},{node.minor}"
+        case Kind.DIRECTORY | Kind.FIFO:
+            pass
+    if node.group is not None:
+        yield "inode", str(node.group + 1)
+
+
+def escaped(raw: bytes) -> str:
+    """Write bytes as one word of a specification."""
+    return "".join(chr(byte) if byte in _PLAIN else f"\\{byte:03o}" for byte in raw)
+
+
+def unescaped(word: str) -> bytes:
+    """Read one word of a specification."""
+    raw = word.encode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(_unescape, raw)
+
+
+def _unescape(found: re.Match[bytes]) -> bytes:
+    code = found.group(1)
+    if len(code) == 3:
+        return bytes([int(code, 8) & 0xFF])
+    return _NAMED.get(code, code)
+
+
+def parse(lines: Iterable[str], where: str) -> list[Described]:
+    """Read a specification; a line that is none is an error that names it."""
+    entries: list[Described] = []
+    defaults: dict[str, str] = {}
+    here: list[bytes] = []
+    for number, line in _joined(lines):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        match words[0]:
+            case "/set":
+                defaults |= _pairs(words[1:])
+            case "/unset":
+                for name in words[1:]:
+                    defaults.pop(name, None)
+            case "..":
+                if not here:
+                    raise ConfigError(f"{where}, line {number}: .. leaves the root")
+                here.pop()
+            case name if name.startswith("/"):
+                raise ConfigError(f"{where}, line {number}: {name} is not known")
+            case name:
+                keywords = defaults | _pairs(words[1:])
+                path = _path(name, here, f"{where}, line {number}")
+                entries.append(Described(path, keywords))
+                if "/" not in name and keywords.get("type") == "dir":
+                    here.append(path.rpartition(b"/")[2])
+    return entries
+
+
+def _joined(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    r"""Yield lines with their number, a `\` at the end joined to the next."""
+    held, first = "", 0
+    for number, line in enumerate(lines, start=1):
+        first = first or number
+        text = held + line.rstrip("\n")
+        if text.endswith("\\") and not text.endswith("\\\\"):
+            held = text[:-1] + " "
+            continue
+        yield first, text
+        held, first = "", 0
+    if held:
+        yield first, held
+
+
+def _pairs(words: Iterable[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
+def _path(word: str, here: list[bytes], where: str) -> bytes:
+    """Return where an entry lies: from the root if it has a `/`, else in the directory around."""
+    raw = unescaped(word)
+    if "/" in word:
+        parts = [part for part in raw.split(b"/") if part and part != b"."]
+    else:
+        parts = [part for part in [*here, raw] if part != b"."]
+    if any(part == b".." or b"/" in part for part in parts):
+        raise ConfigError(f"{where}: {word} leaves the root")
+    return b"".join(b"/" + part for part in parts)
+
+
+def overrides(
+    entries: Iterable[Described],
+    where: str,
+    uids: Mapping[str, int],
+    gids: Mapping[str, int],
+) -> dict[bytes, Override]:
+    """Return what a specification changes of a tree; names of owners are those of the chroot."""
+    return {entry.path: _override(entry, where, uids, gids) for entry in entries}
+
+
+def _override(
+    entry: Described, where: str, uids: Mapping[str, int], gids: Mapping[str, int]
+) -> Override:
+    words = entry.keywords
+    place = f"{where}: {shown(entry.path)}"
+
+    def read(name: str, convert: Callable[[str], _Value]) -> _Value | None:
+        if name not in words:
+            return None
+        try:
+            return convert(words[name])
+        except (ValueError, KeyError) as error:
+            raise ConfigError(f"{place}: {name}={words[name]} is not understood") from error
+
+    kind = read("type", Kind)
+    uid, gid = read("uid", int), read("gid", int)
+    return Override(
+        kind=kind,
+        mode=read("mode", lambda text: int(text, 8) & 0o7777),
+        uid=read("uname", uids.__getitem__) if uid is None else uid,
+        gid=read("gname", gids.__getitem__) if gid is None else gid,
+        mtime_s=read("time", lambda text: int(text.partition(".")[0])),
+        target=read("link", unescaped) if kind is Kind.SYMLINK else None,
+        device=read("device", _device),
+    )
+
+
+def _device(text: str) -> tuple[int, int]:
+    """Read `format,major,minor`, or FreeBSD's single number (14.x: dev_t of 64 bits)."""
+    match text.split(","):
+        case [_, major, minor]:
+            return int(major, 0), int(minor, 0)
+        case [number]:
+            value = int(number, 0)
+            return (
+                (value >> 32) & 0xFFFFFF00 | (value >> 8) & 0xFF,
+                (value >> 24) & 0xFF00 | value & 0xFFFF00FF,
+            )
+        case _:
+            raise ValueError(text)
+
+
+def owners_of(passwd: str, column: int = 2) -> dict[str, int]:
+    """Return the numbers of the names in a passwd or group file."""
+    fields = (line.split(":") for line in passwd.splitlines() if not line.startswith("#"))
+    return {
+        one[0]: int(one[column]) for one in fields if len(one) > column and one[column].isdigit()
+    }
