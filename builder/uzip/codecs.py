@@ -17,6 +17,9 @@ import zstandard
 from slots.errors import ConfigError
 
 SECTOR_BYTES = 512
+MAX_STORED_BYTES = 1 << 20
+"""The longest read of a kernel of 64 bit (MAXPHYS); kernels of 32 bit take 128 KiB."""
+
 MOUNT_LINES = (
     b"(kldstat -qm g_uzip||kldload geom_uzip)>&-&&"
     b"mount_cd9660 /dev/`mdconfig -af $0`.uzip $1\nexit $?\n"
@@ -46,6 +49,7 @@ class Codec:
     reference_magic: bytes
     levels: range
     default_level: int
+    least_cluster_bytes: int
     bound: Callable[[int], int]
     filler: Callable[[int], bytes]
     compressor: Callable[[int], Transform]
@@ -64,6 +68,17 @@ def codec_of(name: str, level: int | None = None) -> tuple[Codec, int]:
             hint=f"{codec.levels.start} to {codec.levels.stop - 1}",
         )
     return codec, chosen
+
+
+def check_cluster_bytes(codec: Codec, cluster_bytes: int) -> None:
+    """Refuse a cluster size that the kernel would refuse."""
+    least = codec.least_cluster_bytes
+    whole = cluster_bytes % SECTOR_BYTES == 0
+    if not (whole and least <= cluster_bytes and codec.bound(cluster_bytes) <= MAX_STORED_BYTES):
+        raise ConfigError(
+            f"{codec.name} cannot have clusters of {cluster_bytes} bytes",
+            hint=f"a multiple of {SECTOR_BYTES} from {least} to less than {MAX_STORED_BYTES}",
+        )
 
 
 # --- zlib ----------------------------------------------------------------------------------
@@ -179,6 +194,7 @@ CODECS = {
             reference_magic=b"#!/bin/sh\n#z4.0 Format\n" + MOUNT_LINES,
             levels=range(1, 23),
             default_level=9,
+            least_cluster_bytes=SECTOR_BYTES,
             bound=_zstd_bound,
             filler=_skippable,
             compressor=_zstd_compressor,
@@ -190,6 +206,7 @@ CODECS = {
             reference_magic=b"#!/bin/sh\n#v3.0 Format\n" + MOUNT_LINES,
             levels=range(1, 10),
             default_level=9,
+            least_cluster_bytes=SECTOR_BYTES,
             bound=_zlib_bound,
             filler=_zeros,
             compressor=_zlib_compressor,
@@ -201,6 +218,7 @@ CODECS = {
             reference_magic=b"#!/bin/sh\n#l3.0\n",
             levels=range(10),
             default_level=6,
+            least_cluster_bytes=16_384,
             bound=_lzma_bound,
             filler=_zeros,
             compressor=_lzma_compressor,

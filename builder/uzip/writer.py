@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from builder.clusters import Cluster, ZeroRun
-from builder.uzip.codecs import Codec, Transform
+from builder.uzip.codecs import Codec, Transform, check_cluster_bytes
 from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
 from slots.index import Piece, piece_digest
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES
@@ -66,6 +66,7 @@ def write(
 
     `on_progress` is told how many bytes of the volume are done.
     """
+    check_cluster_bytes(codec, cluster_bytes)
     image = _Image(out, codec, cluster_bytes, count)
     out.seek(image.end)
     zeros = bytes(cluster_bytes)
