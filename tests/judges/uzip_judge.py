@@ -45,6 +45,8 @@ class Image:
     """An image that the kernel accepted; `violations` are the rules it breaks nevertheless."""
 
     def __init__(self, data: "bytes | mmap.mmap") -> None:
+        self.count: int
+        self.cluster_bytes: int
         self.data = data
         self.violations: list[str] = []
         self.letter = bytes(data[11:12])
@@ -123,8 +125,6 @@ class Image:
         if not end:
             self._break("no true end as offset n + 1")
         stored = [at for at in range(self.count) if self.lengths[at] and at not in self.references]
-        if end != self.top + self._true_length(stored[-1] if stored else last):
-            self._break("offset n + 1 is not the end of the last cluster")
         if len(self.data) % 4096:
             self._break("the file is no multiple of 4,096")
         if any(self.data[end:]):
@@ -138,7 +138,7 @@ class Image:
 
     def _true_length(self, at: int) -> int:
         if at == self.count - 1 or self.toc[at] == self.top:
-            return self.toc[self.count] - self.toc[at]
+            return (self.toc[self.count] or len(self.data)) - self.toc[at]
         return self.lengths[at]
 
     def _check_padding(self, at: int, start: int, length: int) -> None:
@@ -155,11 +155,9 @@ class Image:
 
     def cluster(self, at: int) -> bytes:
         """Decode one cluster; what surrounds its stream is held against the rules."""
-        if not self.lengths[at]:
+        length = self.lengths[at] if at < self.count - 1 else self._true_length(at)
+        if not length:
             return bytes(self.cluster_bytes)
-        length = self.lengths[at]
-        if at == self.count - 1:
-            length = self._true_length(at)
         stored = bytes(self.data[self.toc[at] : self.toc[at] + length])
         try:
             decode = {"zlib": self._zlib, "lzma": self._lzma, "zstd": self._zstd}[self.codec]
@@ -170,6 +168,8 @@ class Image:
             raise RefusedByKernelError(f"cluster {at}: decodes to {len(data)} bytes")
         if self.codec != "zstd" and any(rest):
             self._break(f"cluster {at}: its padding is not zeros")
+        if len(rest) > (511 if self.codec != "zstd" else 519):
+            self._break(f"cluster {at}: padding of more than a sector")
         return data
 
     def clusters(self) -> Iterator[bytes]:
@@ -202,13 +202,13 @@ class Image:
         data = decoder.decompress(stored)
         if not decoder.eof:
             raise EOFError("no end of the frame")
-        rest = decoder.unused_data
+        behind = rest = decoder.unused_data
         while rest:  # only skippable frames may follow
             magic, length = struct.unpack_from("<II", rest.ljust(8, b"\0"))
             if magic >> 4 != 0x184D2A5 or len(rest) < 8 + length:
                 raise EOFError("the frame is followed by something else")
             rest = rest[8 + length :]
-        return data, b""
+        return data, behind
 
 
 def judge(path: Path) -> Image:
