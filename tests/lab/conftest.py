@@ -15,6 +15,7 @@ from tests.lab.frontends import Lab, LabSettings, start, stop_lab, why_not
 
 MakeLab = Callable[..., Lab]
 SEED_ENVIRONMENT = "SEED"
+IN_MEMORY = Path("/dev/shm")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -51,10 +52,12 @@ def make_lab(tmp_path: Path, lab_prefixes: Iterator[str]) -> Iterator[MakeLab]:
         slot_bytes: int = 64 * MIB,
         shells: tuple[str, ...] = ("/bin/bash",),
         noisy: bool = False,
+        in_memory: bool = True,
     ) -> Lab:
         prefix = next(lab_prefixes)
         folder = tmp_path / prefix
-        settings = LabSettings(folder, prefix, frontends, slot_bytes, shells, noisy)
+        disks = IN_MEMORY if in_memory and IN_MEMORY.is_dir() else None
+        settings = LabSettings(folder, prefix, frontends, slot_bytes, shells, noisy, disks)
         labs.append(start(settings))
         return labs[-1]
 

@@ -61,7 +61,10 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class LabSettings:
-    """What kind of lab. `shells` are root's login shells, repeated over the frontends."""
+    """What kind of lab. `shells` are root's login shells, repeated over the frontends.
+
+    `disks` may be a folder in memory: then no flush has to wait for what else this machine writes.
+    """
 
     folder: Path
     prefix: str = "flipslot"
@@ -69,6 +72,7 @@ class LabSettings:
     slot_bytes: int = 1024 * MIB
     shells: tuple[str, ...] = ("/bin/bash",)
     noisy: bool = False
+    disks: Path | None = None  # None: in the folder
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -212,7 +216,8 @@ def _start(settings: LabSettings) -> Lab:
         host_keys[name] = write_frontend(
             folder, public_key, shell, noisy=settings.noisy, numbers=numbers
         )
-        nodes = start_disk(disk_file(settings.folder, settings.prefix, name), settings.slot_bytes)
+        disk = disk_file(settings.disks or settings.folder, settings.prefix, name)
+        nodes = start_disk(disk, settings.slot_bytes)
         lab.frontends[name] = Frontend(name, addresses(number)[0], folder, nodes)
         start_frontend(settings, lab.frontends[name])
     write_inventory(settings.folder, numbers, host_keys)
@@ -275,6 +280,8 @@ def stop(settings: LabSettings) -> None:
     """End a lab: processes, namespaces, loop devices, files. Nothing there is fine."""
     stop_network(settings.prefix)
     stop_disks(settings.prefix)
+    for name in settings.numbers:
+        disk_file(settings.disks or settings.folder, settings.prefix, name).unlink(missing_ok=True)
     if (settings.folder / MARKER).exists():
         shutil.rmtree(settings.folder)
 
