@@ -113,14 +113,15 @@ class Lab:
         """Return a command line that runs this command on the admin box."""
         return ["nsenter", f"--net={NETNS / namespace(self.settings.prefix, ADMIN)}", *command]
 
+    def inside(self, name: str, *command: str) -> list[str]:
+        """Return a command line that runs this command inside a frontend, past its sshd."""
+        spaces = ("--mount", "--uts", "--ipc", "--net", "--pid")
+        return ["nsenter", f"--target={self.frontends[name].pid}", *spaces, *command]
+
     def on(self, name: str, script: str, *, check: bool = True) -> str:
-        """Run a shell script inside a frontend, past its sshd."""
+        """Run a shell script inside a frontend."""
         done = subprocess.run(
-            [
-                "nsenter", f"--target={self.frontends[name].pid}",
-                "--mount", "--uts", "--ipc", "--net", "--pid",
-                "/bin/dash", "-c", script,
-            ],
+            self.inside(name, "/bin/dash", "-c", script),
             capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if check and done.returncode != 0:
