@@ -293,8 +293,9 @@ class _CommandCheck(_Model):
     deadline_s: Seconds = 30.0
 
     def spec(self, name: str, address: str) -> CheckSpec:
-        places = {"{address}": address, "{name}": name}
-        words = tuple(places.get(word, word) for word in self.command)
+        words = tuple(
+            word.replace("{address}", address).replace("{name}", name) for word in self.command
+        )
         return CommandCheck(words, self.deadline_s)
 
 

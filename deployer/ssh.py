@@ -399,6 +399,7 @@ def _negotiate(
     transport.channel_timeout = settings.connect_timeout_s
     try:
         transport.start_client(timeout=settings.connect_timeout_s)
+        transport.get_remote_server_key()  # start_client returns silently when its time is up
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise UnreachableError(
             f"{target.label}: {target.address} port {target.port} does not speak SSH with us: "

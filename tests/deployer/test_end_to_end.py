@@ -1,24 +1,144 @@
-"""The whole command over SSH against sandbox frontends: deploy, again, back and forth."""
+"""The whole command over SSH against sandbox frontends: deploy, again, back and forth, cut."""
 
 import json
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
 
 from tests.deployer.conftest import AdminBox
+from tests.lab.processes import until
 
 
-def test_deploys_to_b_then_to_a_then_rolls_back_three_times(admin_box: AdminBox) -> None:
+@pytest.fixture(scope="module")
+def box(admin_box: AdminBox) -> AdminBox:
+    """www1 serves release 1 from slot A; release 2 and one whose CGI fails are there too."""
     admin_box.release("1")
-    first = admin_box.deploy("--slot", "B", "--yes")
-    assert first.status == 0, first
-    assert (admin_box.target(), admin_box.served()) == ("cgi2", "1")
     admin_box.release("2")
-    assert admin_box.deploy("--yes").status == 0
-    assert (admin_box.target(), admin_box.served()) == ("cgi1", "2")
-    for target, version in (("cgi2", "1"), ("cgi1", "2"), ("cgi2", "1")):
-        ran = admin_box.deploy("rollback", "--yes")
-        assert ran.status == 0, ran
-        assert (admin_box.target("www2"), admin_box.served("www2")) == (target, version)
-    again = admin_box.deploy("--image", "cgi-1", "--json")
-    assert again.status == 0, again
-    assert [host["message"] for host in json.loads(again.stdout)["hosts"]] == [
-        "slot B serves cgi-1 already"
-    ] * 2
+    admin_box.release("broken", broken=True)
+    text = admin_box.inventory.read_text()
+    admin_box.inventory.write_text(text.replace('kind = "http"', 'kind = "http"\ndeadline_s = 1'))
+    assert admin_box.deploy("--image", "cgi-1", "--slot", "A", "--yes").status == 0
+    return admin_box
+
+
+def test_deploys_to_the_other_slot_and_rolls_back_three_times(box: AdminBox) -> None:
+    only = ("--yes", "--hosts", "www1")
+    assert box.deploy("--image", "cgi-1", *only).status == 0
+    first = (box.target(), box.served())
+    assert box.deploy("--image", "cgi-2", *only).status == 0
+    second = (box.target(), box.served())
+    assert {first, second} in ({("cgi1", "1"), ("cgi2", "2")}, {("cgi1", "2"), ("cgi2", "1")})
+    for expected in (first, second, first):
+        assert box.deploy("rollback", *only).status == 0
+        assert (box.target(), box.served()) == expected
+    again = box.deploy("--image", "cgi-1", "--json", "--hosts", "www1")
+    assert again.status == 0
+    assert "serves cgi-1 already" in json.loads(again.stdout)["hosts"][0]["message"]
+
+
+def test_an_image_that_fails_its_checks_is_taken_back_and_not_tried_again(box: AdminBox) -> None:
+    before = (box.target("www2"), box.served("www2"))
+    ran = box.deploy("--image", "cgi-broken", "--yes", "--hosts", "www2", "--json")
+    assert ran.status == 5
+    message = next(one for one in json.loads(ran.stdout)["hosts"])["message"]
+    assert "cgi-broken failed: http://127.0.0.12" in message
+    assert "rolled back, slot " in message
+    assert (box.target("www2"), box.served("www2")) == before
+    again = box.deploy("--image", "cgi-broken", "--yes", "--hosts", "www2")
+    assert again.status == 2
+    assert "is recorded as bad: its checks failed" in again.stdout
+    status = json.loads(box.deploy("status", "--json", "--hosts", "www2").stdout)["hosts"][0]
+    assert not status["rollback"]["ready"]
+    assert "bad" in status["rollback"]["why_not"]
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        ("fill", signal.SIGKILL),
+        ("flip", signal.SIGKILL),
+        ("erase", signal.SIGINT),
+        ("check", signal.SIGINT),
+    ],
+)
+def test_a_deployer_that_is_ended_in_a_step_is_continued_by_the_next(
+    box: AdminBox, step: str, kind: signal.Signals
+) -> None:
+    only = ("--yes", "--hosts", "www1")
+    version, before = f"{step}-{kind.value}", box.served()
+    box.release(version)
+    with box.start("--image", f"cgi-{version}", *only) as cut:
+        assert cut.stderr is not None
+        for line in cut.stderr:
+            if f'"started","step":"{step}"' in line:
+                cut.send_signal(kind)
+                break
+        rest = "".join(cut.stderr)
+        status = cut.wait(30)
+    assert box.served() in {before, version}
+    assert "Traceback" not in rest
+    assert status == (130 if kind is signal.SIGINT else -signal.SIGKILL), rest
+    if step == "check":  # behind the flip it is brought to its end
+        assert box.served() == version
+    assert _once_the_lock_is_free(box, "--image", f"cgi-{version}", *only) == 0
+    assert box.served() == version
+    assert box.deploy("plan", "--check", "--image", f"cgi-{version}", *only[1:]).status == 0
+
+
+def _once_the_lock_is_free(box: AdminBox, *arguments: str) -> int:
+    """The host sees a killed deployer only when its connection ends, a moment later."""
+    deadline = time.monotonic() + 10
+    while (status := box.deploy(*arguments).status) == 7 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return status
+
+
+def test_a_set_that_someone_else_works_on_is_refused_until_it_is_unlocked(
+    box: AdminBox, tmp_path: Path
+) -> None:
+    version = "locked"
+    box.release(version)
+    slow = tmp_path / "slow.toml"
+    hook = 'restart = ["sleep", "6"]\nalways = true'
+    text = box.inventory.read_text()
+    slow.write_text(
+        "\n".join(hook if line.startswith("restart =") else line for line in text.splitlines())
+    )
+    first = box.start(
+        "--image", f"cgi-{version}", "--yes", "--hosts", "www1", "--inventory", str(slow)
+    )
+    with first:
+        assert first.stderr is not None
+        for line in first.stderr:
+            if '"started","step":"restart"' in line:
+                break
+        drain = threading.Thread(target=first.stderr.read)
+        drain.start()
+        refused = box.deploy("--image", f"cgi-{version}", "--yes", "--hosts", "www1")
+        assert refused.status == 7
+        assert "is at work on the set cgi" in refused.stdout
+        assert "`deploy unlock`" in refused.stdout
+        freed = box.deploy("unlock", "--yes", "--hosts", "www1")
+        assert freed.status == 0
+        assert "unlocked: " in freed.stdout
+        first.wait(30)
+        drain.join()
+    assert box.deploy("--image", f"cgi-{version}", "--yes", "--hosts", "www1").status == 0
+    assert box.served() == version
+
+
+def test_status_tells_what_each_slot_holds(box: AdminBox) -> None:
+    ran = box.deploy("status")
+    assert ran.status == 0
+    assert "www1" in ran.stdout
+    document = json.loads(box.deploy("status", "--json").stdout)
+    assert document["schema"] == "flipslot.status/1"
+    for host in document["hosts"]:
+        active = host["slots"][host["active"]]
+        assert active["mounted"]
+        assert active["verdict"] == "good"
+        assert active["proven_at_epoch_s"] > 0
+    until("no lock is left", lambda: not list(box.folder.rglob("*.lock")), within_s=5)

@@ -1,0 +1,181 @@
+"""An inventory: its fields, every wrong one at once, and the selection of hosts."""
+
+from pathlib import Path
+
+import pytest
+
+from deployer.inventory import CommandCheck, HttpCheck, Inventory, load, parse, select, set_name
+from slots.errors import ConfigError
+from slots.slot import MountKind, SlotName
+
+SET = """
+[sets.cgi]
+link = "/webroot/cgi"
+[sets.cgi.slots]
+A = { device = "/dev/gpt/cgiA", mount = "/webroot/cgi1" }
+B = { device = "/dev/gpt/cgiB", mount = "/webroot/cgi2" }
+"""
+HOSTS = """
+[hosts.www1]
+address = "10.77.0.11"
+tags = ["canary", "eu"]
+[hosts.www2]
+address = "2001:db8::2"
+tags = ["eu"]
+slots.cgi = { A = "/dev/ada1p1", B = "/dev/ada1p2" }
+[hosts.db1]
+"""
+
+
+def inventory(text: str = SET + HOSTS) -> Inventory:
+    return parse(text, Path("/admin/fleet.toml"))
+
+
+def fault(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        inventory(text)
+    return caught.value.message
+
+
+def test_a_host_has_everything_that_holds_for_it() -> None:
+    www1, www2, db1 = inventory().hosts
+    assert (www1.address, www2.address, db1.address) == ("10.77.0.11", "2001:db8::2", "db1")
+    assert www1.sets["cgi"].slot(SlotName.A).device == "/dev/gpt/cgiA"
+    assert www2.sets["cgi"].slot(SlotName.B).device == "/dev/ada1p2"
+    assert www2.sets["cgi"].slot(SlotName.B).mount_point == "/webroot/cgi2"
+    assert www2.sets["cgi"].target(SlotName.B) == "cgi2"
+    assert www1.platform is None
+
+
+def test_mounts_services_and_checks_become_data() -> None:
+    text = (
+        SET
+        + """
+[[sets.cgi.mounts]]
+kind = "bind"
+at = "home"
+source = "/home"
+[[sets.cgi.mounts]]
+kind = "files"
+at = "etc/host"
+files = { "resolv.conf" = "/etc/resolv.conf" }
+[[sets.cgi.services]]
+name = "php-fpm"
+[[sets.cgi.checks]]
+kind = "http"
+url = "http://{address}/{name}"
+[[sets.cgi.checks]]
+kind = "command"
+command = ["check", "{name}"]
+"""
+    )
+    www2 = inventory(text + HOSTS).hosts[1]
+    bind, files = www2.sets["cgi"].mounts
+    assert (bind.kind, bind.at, bind.source) == (MountKind.BIND, "home", "/home")
+    assert files.files[0].source == "/etc/resolv.conf"
+    assert www2.sets["cgi"].services[0].processes == ("php-fpm",)
+    http, command = www2.checks["cgi"]
+    assert isinstance(http, HttpCheck)
+    assert isinstance(command, CommandCheck)
+    assert http.url == "http://[2001:db8::2]/www2"
+    assert command.command == ("check", "www2")
+
+
+def test_the_host_s_name_is_filled_in_everywhere_in_a_set() -> None:
+    host = inventory(SET.replace("/webroot", "/jails/{name}/webroot") + HOSTS).hosts[0]
+    assert host.sets["cgi"].link == "/jails/www1/webroot/cgi"
+    assert host.sets["cgi"].slots[1].mount_point == "/jails/www1/webroot/cgi2"
+
+
+def test_files_of_ssh_are_relative_to_the_inventory() -> None:
+    text = '[ssh]\nidentity_files = ["keys/id"]\nknown_hosts = "known"\nport = 2222\n' + SET + HOSTS
+    settings = inventory(text).hosts[0].ssh
+    assert settings.identity_files == (Path("/admin/keys/id"),)
+    assert settings.known_hosts == (Path("/admin/known"),)
+    assert settings.port == 2222
+
+
+def test_every_wrong_field_is_named_at_once_with_the_nearest_right_one() -> None:
+    text = SET.replace("link =", "lnik =") + HOSTS.replace("tags", "tag") + "usr = 1\n"
+    message = fault(text)
+    assert "/admin/fleet.toml: 5 settings are wrong" in message
+    assert "sets.cgi.link is missing" in message
+    assert "sets.cgi.lnik is unknown (did you mean link?)" in message
+    assert "hosts.www1.tag is unknown (did you mean tags?)" in message
+    assert "hosts.db1.usr is unknown (did you mean user?)" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SET.replace("cgiB", "cgiA") + HOSTS, "slots cgi.A and cgi.B are both /dev/gpt/cgiA"),
+        (SET.replace("cgi2", "cgi1") + HOSTS, "link and mount points must lie beside one another"),
+        (SET.replace("webroot/cgi1", "webroot/cgi/1") + HOSTS, "must lie beside one another"),
+        (SET.replace('"/webroot/cgi"', '"webroot/cgi"') + HOSTS, "not an absolute path"),
+        (SET.replace('"/webroot/cgi"', '"/webroot/../cgi"') + HOSTS, "without '..'"),
+        (SET + HOSTS.replace("2001:db8::2", "10.77.0.11"), "www1 and www2 are both at 10.77.0.11"),
+        (SET + HOSTS.replace("slots.cgi", "slots.cig"), "there is no set cig (did you mean cgi?)"),
+        (SET + HOSTS.replace("10.77.0.11", "10.77.0.311"), "hosts.www1.address"),
+        (SET + HOSTS.replace("10.77.0.11", "a b"), "neither a host name nor an IP address"),
+        (SET + "[hosts]\n", "hosts: "),
+        (SET, "hosts is missing"),
+        (SET + HOSTS + "port = 70000\n", "hosts.db1.port"),
+        (
+            SET + '[[sets.cgi.mounts]]\nkind = "bind"\nat = "../etc"\nsource = "/etc"\n' + HOSTS,
+            "..",
+        ),
+        (SET + '[[sets.cgi.mounts]]\nkind = "bnid"\nat = "etc"\n' + HOSTS, "bnid"),
+        (SET + '[[sets.cgi.mounts]]\nkind = "bind"\nat = "home"\n' + HOSTS, "source is missing"),
+        (SET + '[rollout]\nmax_failed = "ten"\n' + HOSTS, "rollout.max_failed"),
+        (SET + '[[sets.cgi.checks]]\nkind = "http"\nurl = "http://{host}/"\n' + HOSTS, "not host"),
+        (SET + "link = ", "not TOML"),
+    ],
+)
+def test_what_cannot_be_is_refused(text: str, message: str) -> None:
+    assert message in fault(text)
+
+
+def test_two_sets_may_not_share_a_mount_point_or_a_device() -> None:
+    message = fault(SET + SET.replace("sets.cgi", "sets.php") + HOSTS)
+    assert "sets cgi and php share /webroot/cgi" in message
+    assert "slots cgi.A and php.A are both /dev/gpt/cgiA" in message
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        ([], ["www1", "www2", "db1"]),
+        (["www2"], ["www2"]),
+        (["db1", "www1"], ["www1", "db1"]),
+        (["www*"], ["www1", "www2"]),
+        (["@canary"], ["www1"]),
+        (["@eu", "!@canary"], ["www2"]),
+        (["!www1"], ["www2", "db1"]),
+        (["www1,db1"], ["www1", "db1"]),
+    ],
+)
+def test_patterns_select_hosts_in_the_inventory_s_order(
+    patterns: list[str], names: list[str]
+) -> None:
+    assert [host.name for host in select(inventory(), patterns)] == names
+
+
+@pytest.mark.parametrize("pattern", ["wwww1", "@cannary", "!www9", "zz*"])
+def test_a_pattern_that_matches_nothing_is_named(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="no host matches"):
+        select(inventory(), [pattern])
+
+
+def test_the_first_set_is_the_default() -> None:
+    both = inventory(SET + SET.replace("cgi", "php") + HOSTS)
+    assert set_name(both, None) == "cgi"
+    assert set_name(both, "php") == "php"
+    with pytest.raises(ConfigError, match="there is no set ruby"):
+        set_name(both, "ruby")
+
+
+def test_the_example_inventory_is_right() -> None:
+    example = load(Path(__file__).parents[2] / "fleet.example.toml")
+    assert example.set_names[0] == "cgi"
+    kinds = {mount.kind for mount in example.hosts[0].sets["cgi"].mounts}
+    assert kinds == set(MountKind)

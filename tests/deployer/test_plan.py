@@ -1,0 +1,226 @@
+"""Plans: each refusal with its line, and what is skipped because it is there already."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from deployer.plan import Image, Plan, percent, plan_deploy, plan_rollback, rollback_hindrance
+from slots.actions import (
+    Action,
+    Check,
+    Erase,
+    Fill,
+    Flip,
+    Judge,
+    Mount,
+    Prove,
+    Restart,
+    Seal,
+    Unmount,
+)
+from slots.errors import Exit, LockedError, ProductError
+from slots.slot import (
+    DeviceKind,
+    FrontendState,
+    LinkKind,
+    Lock,
+    SlotName,
+    SlotState,
+    Verdict,
+)
+from tests.deployer.simulator import Frontend, release, serving, slot_set
+
+OLD, NEW = release("a"), release("b")
+Change = Callable[[FrontendState], FrontendState]
+
+
+def with_b(**changes: object) -> Change:
+    def change(state: FrontendState) -> FrontendState:
+        first, second = state.statuses
+        return replace(state, statuses=(first, replace(second, **changes)))  # type: ignore[arg-type]
+
+    return change
+
+
+def with_state(**changes: object) -> Change:
+    return lambda state: replace(state, **changes)  # type: ignore[arg-type]
+
+
+def lock(*, alive: bool) -> Lock:
+    return Lock("root@admin", 77, "boot1", 0, alive=alive)
+
+
+def refusal(change: Change, wanted: SlotName | None = None) -> ProductError:
+    frontend = serving("a")
+    refused = plan_deploy(frontend.slots, change(frontend.state()), NEW, wanted)
+    assert not isinstance(refused, Plan)
+    return refused
+
+
+def planned(frontend: Frontend, wanted: SlotName | None = None) -> Plan:
+    plan = plan_deploy(frontend.slots, frontend.state(), NEW, wanted)
+    assert isinstance(plan, Plan)
+    return plan
+
+
+def kinds(actions: tuple[Action, ...]) -> list[type]:
+    return [type(action) for action in actions]
+
+
+SERVE = [Mount, Flip, Restart, Check, Judge]
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "code"),
+    [
+        (with_state(lock=lock(alive=True)), "root@admin is at work on the set cgi", Exit.LOCKED),
+        (with_state(missing=("gzip", "dd")), "the host lacks gzip, dd", Exit.REFUSED),
+        (with_state(link_kind=LinkKind.OTHER), "/webroot/cgi is there, but is not a symlink", 2),
+        (with_state(link_target="cgi-old"), "points to cgi-old, which is neither slot", 2),
+        (with_b(device_kind=DeviceKind.MISSING), "slot B: there is no /dev/disk/by-partl", 2),
+        (with_b(device_kind=DeviceKind.FILE), "cgiB is a plain file, not a device", 2),
+        (with_b(device_kind=DeviceKind.OTHER), "cgiB is not a device", 2),
+        (with_b(size_bytes=1 << 18), "slot B is too small: 0.2 MiB for the 0.5 MiB of cgi-b", 2),
+        (with_b(mount_note="/dev/sdz is mounted there"), "slot B: /dev/sdz is mounted there", 2),
+        (with_state(formats=("uzip",)), "it is squashfs, the host mounts uzip", 2),
+        (with_state(formats=()), "the host mounts nothing that we build", 2),
+    ],
+)
+def test_a_frontend_that_cannot_be_worked_on_is_refused(
+    change: Change, message: str, code: int
+) -> None:
+    refused = refusal(change)
+    assert message in refused.message
+    assert refused.exit_code == code
+
+
+def test_the_active_slot_is_refused_for_another_image() -> None:
+    refused = refusal(lambda state: state, SlotName.A)
+    assert str(refused) == (
+        "slot A is active and holds cgi-a (deploy to slot B, or roll back first)"
+    )
+
+
+def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back() -> None:
+    plan = planned(serving("a"))
+    assert (plan.active, plan.target) == (SlotName.A, SlotName.B)
+    assert kinds(plan.actions) == [Erase, Fill, Seal, Prove, *SERVE]
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Check]
+    assert plan.undo[0] == Flip(SlotName.A)
+    assert plan.undo[1] == Judge(SlotName.B, Verdict.BAD)
+    assert plan.facts[0] == "cgi-b as squashfs, 0.5 MiB: slot B 50 % full"
+    assert plan.sends_bytes == NEW.artefacts[0].size_bytes
+
+
+def test_a_mounted_slot_is_unmounted_before_it_is_written() -> None:
+    frontend = serving("a")
+    frontend.cells[SlotName.B].mounted = "c" * 64
+    assert kinds(planned(frontend).actions)[:2] == [Unmount, Erase]
+
+
+def test_an_image_that_is_there_and_proven_is_not_sent_or_read_again() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions[:4]:
+        frontend.run(action)
+    plan = planned(frontend)
+    assert kinds(plan.actions) == SERVE
+    assert plan.sends_bytes == 0
+    frontend.reboot()
+    assert kinds(planned(frontend).actions) == [Prove, *SERVE]
+
+
+def test_an_image_of_which_the_record_is_lost_is_written_anew() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions[:4]:
+        frontend.run(action)
+    frontend.cells[SlotName.B].record = None
+    assert kinds(planned(frontend).actions)[0] is Erase
+
+
+def test_the_first_deploy_has_no_way_back_and_says_so() -> None:
+    plan = planned(Frontend(slot_set()))
+    assert (plan.active, plan.target, plan.undo) == (None, SlotName.A, ())
+    assert "there is no way back from a failed check" in " ".join(plan.facts)
+
+
+def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions[:6]:
+        frontend.run(action)
+    plan = planned(frontend)
+    assert kinds(plan.actions) == [Mount, Restart, Check, Judge]
+    assert plan.undo[0] == Flip(SlotName.A)
+
+
+def test_a_bad_image_is_refused_unless_asked_for() -> None:
+    frontend = serving("a")
+    for action in (*planned(frontend).actions[:6], *planned(frontend).undo[:2]):
+        frontend.run(action)
+    refused = plan_deploy(frontend.slots, frontend.state(), NEW, None)
+    assert not isinstance(refused, Plan)
+    assert "cgi-b in slot B is recorded as bad" in refused.message
+    again = plan_deploy(frontend.slots, frontend.state(), NEW, None, allow_bad=True)
+    assert isinstance(again, Plan)
+    assert kinds(again.actions) == SERVE
+
+
+def test_a_dead_holder_s_lock_is_told_and_taken_over() -> None:
+    frontend = serving("a")
+    state = replace(frontend.state(), lock=lock(alive=False))
+    plan = plan_deploy(frontend.slots, state, NEW, None)
+    assert isinstance(plan, Plan)
+    assert "the lock of root@admin is left from a dead holder" in plan.facts[-1]
+
+
+def test_plans_for_the_same_work_are_the_same_whatever_they_say() -> None:
+    plan = planned(serving("a"))
+    assert plan.same_work(replace(plan, facts=()))
+    assert not plan.same_work(replace(plan, actions=plan.actions[1:]))
+
+
+def test_a_rollback_goes_to_what_the_other_slot_holds() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions:
+        frontend.run(action)
+    plan = plan_rollback(frontend.slots, frontend.state(), ())
+    assert isinstance(plan, Plan)
+    assert (plan.target, plan.image.release) == (SlotName.A, "cgi-a")
+    assert kinds(plan.actions) == SERVE
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda state: state, "slot B is empty"),
+        (with_b(state=SlotState.WRITING), "slot B is writing"),
+        (with_b(state=SlotState.READY, head_sha256="9" * 64), "of which no record is left"),
+        (with_state(link_kind=LinkKind.MISSING), "nothing was deployed"),
+        (with_state(lock=lock(alive=True)), "is at work"),
+    ],
+)
+def test_a_rollback_says_why_it_cannot_be(change: Change, why: str) -> None:
+    frontend = serving("a")
+    assert why in str(rollback_hindrance(frontend.slots, change(frontend.state()), ()))
+
+
+def test_a_lost_record_is_made_up_for_by_a_release_that_is_known() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions[:4]:
+        frontend.run(action)
+    frontend.cells[SlotName.B].record = None
+    frontend.cells[SlotName.B].proof = ""
+    assert rollback_hindrance(frontend.slots, frontend.state(), ()) is not None
+    plan = plan_rollback(frontend.slots, frontend.state(), [OLD, NEW])
+    assert isinstance(plan, Plan)
+    assert plan.image == Image.of(NEW.artefacts[0], "cgi-b")
+    assert kinds(plan.actions) == [Prove, *SERVE]
+
+
+def test_a_locked_set_is_an_error_of_its_own() -> None:
+    assert isinstance(refusal(with_state(lock=lock(alive=True))), LockedError)
+
+
+@pytest.mark.parametrize(("part", "whole", "shown"), [(0, 9, 0), (999, 1000, 99), (9, 9, 100)])
+def test_full_is_told_only_of_what_is_full(part: int, whole: int, shown: int) -> None:
+    assert percent(part, whole) == shown
