@@ -270,7 +270,6 @@ need_lock() { # TOKEN
     read_claim "$RECORDS/$SET.lock" || occupied "nobody holds the lock of set $SET: lock it first"
     [ "$claim_token" = "$1" ] || occupied \
         "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+    claim_lives || occupied "the holder of the lock of set $SET is gone: lock it again"
     own_token=$1
-    boot_id
-    [ "$claim_boot" = "$boot_id" ] || occupied "the lock of set $SET is of an earlier boot"
 }

@@ -1,0 +1,114 @@
+# FreeBSD: what a probe asks.
+PLATFORM=FreeBSD
+SLOT_KIND=device
+NEEDED="cat chmod cp cut date dd devfs diskinfo fsync fuser glabel grep kldload kldstat ln mkdir \
+mount mv od ps readlink rm rmdir sed sha256 sleep sort stat sysctl tail tr umount wc"
+
+need_rights() {
+    [ "$(id -u)" -eq 0 ] || refuse "this needs root on the host"
+}
+
+boot_id() { # $boot_id: the second of the boot; `{ sec = N, usec = M } Thu ...`
+    boot_id=$(sysctl -n kern.boottime)
+    boot_id=${boot_id#*sec = }
+    boot_id=${boot_id%%,*}
+}
+
+# A step of the clock moves kern.boottime and the start times of processes alike, so that the
+# seconds from the boot to a start stay the same: by them a process is known, not by boot_id.
+started() { # PID: $started; empty if there is no such process
+    started=$(ps -o etimes= -p "$1" 2>/dev/null | tr -d ' ') || started=
+    [ -n "$started" ] || return 0
+    boot_id
+    started=$(($(date +%s) - started - boot_id))
+}
+
+running() { # PID: and not a zombie
+    running_state=$(ps -o state= -p "$1" 2>/dev/null) || return 1
+    case $running_state in '' | Z*) return 1 ;; esac
+}
+
+alive() { # PID START BOOT-ID: is this very process still there?
+    [ -n "$1" ] && [ -n "$2" ] || return 1
+    running "$1" || return 1
+    started "$1"
+    [ -n "$started" ] && [ "$((started - $2))" -le 2 ] && [ "$(($2 - started))" -le 2 ]
+}
+
+sha256() { # of stdin
+    command sha256 -q
+}
+
+device_kind() { # $device_kind: disks are character devices here
+    device_kind=$(stat -L -f %HT "$DEVICE" 2>/dev/null) || device_kind=
+    case $device_kind in
+        'Character Device') device_kind=device ;;
+        'Regular File') device_kind="file" ;;
+        '') device_kind=missing ;;
+        *) device_kind=other ;;
+    esac
+}
+
+device_size() { # $device_size, bytes
+    device_size=$(diskinfo "$DEVICE" 2>/dev/null | cut -f3) || device_size=
+    device_size=${device_size:-0}
+}
+
+device_id() { # $device_id: a node's number may change when GEOM tastes again, its name does not
+    device_size
+    device_id=$DEVICE:$device_size
+}
+
+device_names() { # $device_names: the device as labels and partition know it, a blank around each
+    device_names=" ${DEVICE#/dev/} "
+    device_provider=${DEVICE#/dev/}
+    for device_pass in 1 2; do
+        while read -r device_label _ device_under; do
+            if [ "$device_label" = "$device_provider" ] && [ "$device_pass" = 1 ]; then
+                device_provider=$device_under
+                device_names="$device_names$device_under "
+            elif [ "$device_under" = "$device_provider" ]; then
+                device_names="$device_names$device_label "
+            fi
+        done <<END
+$(glabel status -s 2>/dev/null)
+END
+    done
+}
+
+# A mount opens the provider for reading alone: nothing but this look keeps a dd off a mounted slot.
+look() { # sets HERE (yes|no), NOTE (what is wrong), ELSEWHERE (where the device is mounted too)
+    HERE=no NOTE='' ELSEWHERE='' look_top='' look_seen=''
+    device_names
+    real_path "$MOUNT"
+    look_table=$(mount -p)
+    while read -r look_special look_node _; do
+        look_name=${look_special#/dev/}
+        look_ours=no
+        case $device_names in *" ${look_name%.uzip} "*) look_ours=yes ;; esac
+        if [ -n "$real_path" ] && [ "$look_node" = "$real_path" ]; then
+            look_top=$look_special
+            [ "$look_ours" = no ] || look_seen=$look_special
+        elif [ "$look_ours" = yes ]; then
+            ELSEWHERE="$ELSEWHERE $look_node"
+        fi
+    done <<END
+$look_table
+END
+    [ -n "$look_top" ] || return 0
+    if [ -z "$look_seen" ]; then
+        NOTE="another device ($look_top) is mounted at $MOUNT"
+    elif [ "$look_top" != "$look_seen" ] \
+        || [ "$(stat -f %d "$MOUNT" 2>/dev/null)" != "$(stat -L -f %r "$look_seen" 2>/dev/null)" ]; then
+        NOTE="another mount lies over $MOUNT, or its device was written to"
+    else
+        HERE=yes
+    fi
+}
+
+formats() { # says each image format that this kernel mounts, or has a module for
+    if kldstat -q -m g_uzip || [ -e /boot/kernel/geom_uzip.ko ]; then
+        say format uzip
+    fi
+    say format iso9660
+}

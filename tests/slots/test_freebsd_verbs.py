@@ -1,0 +1,380 @@
+"""The verbs of FreeBSD, end to end against stand-ins of its commands."""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slots import scripts
+from slots.actions import Erase, Fill, Flip, Judge, Mount, Prove, Restart, Seal, Unmount
+from slots.errors import VerificationError
+from slots.freebsd import FreeBSD
+from slots.manifest import HEAD_BYTES
+from slots.slot import (
+    DeviceKind,
+    HostFile,
+    InnerMount,
+    MountKind,
+    Service,
+    Slot,
+    SlotName,
+    SlotSet,
+    Verdict,
+    active,
+)
+from tests.slots import images
+from tests.slots.hosts import Host, process
+from tests.standins import freebsd as standins
+
+A, B = SlotName.A, SlotName.B
+SLOT_BYTES = 1 << 20
+# What POSIX has, and both systems alike; anything else is not found.
+ALIKE = (
+    *("cat", "chmod", "cp", "cut", "date", "grep", "mkdir", "od", "readlink", "rm", "rmdir"),
+    *("sed", "sleep", "sort", "tail", "touch", "tr", "wc"),
+)
+
+
+class World:
+    """The stand-ins' world, as a test looks at it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+        return state
+
+    def change(self, **fields: object) -> None:
+        (self.folder / "state.json").write_text(json.dumps(self.state | fields))
+
+    @property
+    def log(self) -> list[list[str]]:
+        log: list[list[str]] = self.state["log"]
+        return log
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    folder = tmp_path / "world"
+    (folder / "dev").mkdir(parents=True)
+    for disk in ("ada0p5", "ada0p6"):
+        with (folder / "dev" / disk).open("wb") as file:
+            file.truncate(SLOT_BYTES)
+    state = {
+        "labels": {"gpt/cgiA": "ada0p5", "gpt/cgiB": "ada0p6"},
+        "mounts": [],
+        "modules": [],
+        "tasted": {},
+        "taste_delay_s": 0.3,
+        "users": [],
+        "services": {},
+        "image_folders": ["dev", "tmp", "data", "etc/host"],
+        "sysctl": {
+            "kern.boottime": "{ sec = 1700000000, usec = 4711 } Tue Nov 14 22:13:20 2023",
+            "kern.geom.conftxt": "0 DISK ada0 1 512",
+        },
+        "log": [],
+    }
+    (folder / "state.json").write_text(json.dumps(state))
+    return World(folder)
+
+
+@pytest.fixture
+def host(world: World, tmp_path: Path) -> Host:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name in ALIKE:
+        found = shutil.which(name)
+        assert found is not None
+        (commands / name).symlink_to(found)
+    for name in standins.COMMANDS:
+        wrapper = commands / name
+        wrapper.write_text(
+            f'#!/bin/sh\nexec {sys.executable} -S -E -s {standins.__file__} {name} "$@"\n'
+        )
+        wrapper.chmod(0o755)
+    web = tmp_path / "webroot"
+    web.mkdir()
+    slots = SlotSet(
+        name="cgi",
+        link=f"{web}/cgi",
+        slots=(Slot(A, "/dev/gpt/cgiA", f"{web}/cgi1"), Slot(B, "/dev/gpt/cgiB", f"{web}/cgi2")),
+        records=f"{tmp_path}/records",
+    )
+    environment = {**os.environ, "STANDIN_WORLD": str(world.folder)}
+    return Host(replace(FreeBSD(), path=str(commands)), slots, environment=environment)
+
+
+def uzip(seed: int = 1, size_bytes: int = 300_000) -> images.Image:
+    """Return an image whose header geom_uzip would take: 64 KiB clusters, ten of them."""
+    plain = images.with_magic("uzip", size_bytes, seed).data
+    header = (65536).to_bytes(4, "big") + (10).to_bytes(4, "big")
+    return images.of_bytes(plain[:128] + header + plain[136:], "uzip")
+
+
+def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
+    art = image.artefact
+    for action, payload in (
+        (Erase(name), b""),
+        (Fill(name, art), image.body),
+        (Seal(name, art, "r1"), image.head),
+        (Prove(name, art.size_bytes, art.sha256), b""),
+    ):
+        answer = host.do(action, token, payload)
+        assert answer.status == 0, (action, answer)
+
+
+def serve(host: Host, name: SlotName, image: images.Image, token: str) -> None:
+    write(host, name, image, token)
+    for action in (Mount(name, "uzip"), Flip(name), Judge(name, Verdict.GOOD)):
+        answer = host.do(action, token)
+        assert answer.status == 0, (action, answer)
+
+
+def test_two_deployments_and_the_way_back(host: Host, world: World):
+    one, two = uzip(1), uzip(2)
+    assert host.probe().formats == ("iso9660",)  # geom_uzip is not loaded, nor on this disk
+    with host.lock() as token:
+        serve(host, A, one, token)
+        serve(host, B, two, token)
+        state = host.probe()
+        assert active(host.slots, state) is B
+        assert state.formats == ("uzip", "iso9660")
+        assert state.missing == ()
+        assert state.boot_id == "1700000000"
+        for status, image in zip(state.statuses, (one, two), strict=True):
+            assert status.mounted
+            assert status.size_bytes == SLOT_BYTES
+            assert status.holds is not None
+            assert status.holds.sha256 == image.artefact.sha256
+            assert status.proof is not None
+            assert status.verdict is Verdict.GOOD
+        assert host.do(Flip(A), token).first("previous") == "cgi2"
+        assert host.do(Unmount(B), token).all("unmounted") == (host.slots.slot(B).mount_point,)
+        assert host.do(Unmount(B), token).all("unmounted") == ()
+    assert (world.folder / "dev/ada0p5").read_bytes()[: len(one.data)] == one.data
+    assert not any(one["spoiled"] for one in world.state["mounts"])
+
+
+def test_the_link_is_renamed_and_its_folder_made_durable_after_that(host: Host, world: World):
+    with host.lock() as token:
+        serve(host, A, uzip(), token)
+    web = str(Path(host.slots.link).parent)
+    renamed = world.log.index(["rename", host.slots.link])
+    assert ["fsync", web] in world.log[renamed:]
+    assert not list(Path(web).glob(".cgi*"))
+
+
+def test_each_record_is_durable_before_and_after_its_rename(host: Host, world: World):
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+    record = f"{host.slots.records}/cgi.A.image"
+    renamed = world.log.index(["rename", record])
+    assert ["fsync", f"{record}.partial"] in world.log[:renamed]
+    assert world.log[renamed + 1] == ["fsync", host.slots.records]
+
+
+def test_an_erase_is_recorded_before_the_first_byte_is_written(host: Host, world: World):
+    with host.lock() as token:
+        host.do(Erase(A), token)
+    first_write = next(n for n, entry in enumerate(world.log) if entry[0] == "dd")
+    assert ["rename", f"{host.slots.records}/cgi.A.writing"] in world.log[:first_write]
+    assert world.log[first_write - 1] == ["fsync", host.slots.records]
+
+
+def test_the_page_with_the_magic_is_written_last(host: Host, world: World):
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+    writes = [entry for entry in world.log if entry[0] == "dd"]
+    assert writes[-1] == ["dd", "/dev/gpt/cgiA", "0"]
+    assert writes[-2] == ["dd", "/dev/gpt/cgiA", "32768"]
+    assert all(name == "/dev/gpt/cgiA" for _, name, _ in writes)
+
+
+@pytest.mark.parametrize("special", ["/dev/gpt/cgiA.uzip", "/dev/ada0p5.uzip", "/dev/ada0p5"])
+def test_a_mounted_slot_is_refused_since_the_kernel_would_let_dd_write(
+    host: Host, world: World, special: str, tmp_path: Path
+):
+    mount = {"special": special, "node": str(tmp_path), "type": "cd9660", "opts": "ro"}
+    world.change(mounts=[mount | {"spoiled": False}], modules=["g_uzip"])
+    image = uzip()
+    with host.lock() as token:
+        for action, payload in (
+            (Erase(A), b""),
+            (Fill(A, image.artefact), image.body),
+            (Seal(A, image.artefact, "r1"), image.head),
+        ):
+            answer = host.do(action, token, payload)
+            assert answer.status == 20, answer
+            assert str(tmp_path) in answer.first("error")
+    assert not [entry for entry in world.log if entry[0] == "dd"]
+    assert not world.state["mounts"][0]["spoiled"]
+    assert str(tmp_path) in host.probe().status(A).mount_note
+
+
+def test_the_mount_waits_for_geom_to_taste_again(host: Host, world: World):
+    world.change(taste_delay_s=1.5, modules=["g_uzip"])
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+        answer = host.do(Mount(A, "uzip"), token)
+    assert answer.status == 0, answer
+    assert world.state["mounts"][0]["special"] == "/dev/gpt/cgiA.uzip"
+
+
+def test_an_image_that_geom_does_not_take_is_named(host: Host, world: World):
+    with host.lock() as token:
+        write(host, A, images.with_magic("squashfs", 300_000), token)
+        answer = host.do(Mount(A, "uzip"), token)
+    assert answer.status == 20
+    assert "no uzip image but squashfs" in answer.first("error")
+    assert world.state["mounts"] == []
+
+
+def test_a_plain_iso_is_mounted_without_geom_uzip(host: Host, world: World):
+    with host.lock() as token:
+        write(host, A, images.with_magic("iso9660", 300_000), token)
+        assert host.do(Mount(A, "iso9660"), token).status == 0
+    assert world.state["mounts"][0]["special"] == "/dev/gpt/cgiA"
+    assert world.state["modules"] == []
+
+
+def test_a_slot_whose_device_is_missing_or_small_is_refused(host: Host, world: World):
+    image = uzip(size_bytes=SLOT_BYTES + 4096)
+    with host.lock() as token:
+        host.do(Erase(A), token)
+        assert host.do(Fill(A, image.artefact), token, image.body).status == 20
+        (world.folder / "dev/ada0p6").unlink()
+        assert host.do(Erase(B), token).status == 20
+    assert host.probe().status(B).device_kind is DeviceKind.MISSING
+
+
+def test_a_damaged_slot_is_not_proven(host: Host, world: World):
+    image = uzip()
+    with host.lock() as token:
+        write(host, A, image, token)
+        with (world.folder / "dev/ada0p5").open("r+b") as disk:
+            disk.seek(HEAD_BYTES + 5)
+            disk.write(b"\x00\xff")
+        art = image.artefact
+        answer = host.do(Prove(A, art.size_bytes, art.sha256), token)
+    assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+    assert host.probe().status(A).holds is None
+
+
+def test_what_a_chroot_needs_is_mounted_in_order_and_undone_in_reverse(
+    host: Host, world: World, tmp_path: Path
+):
+    (tmp_path / "homes").mkdir()
+    (tmp_path / "hosts").write_text("192.0.2.1 www\n")
+    host.slots = replace(
+        host.slots,
+        mounts=(
+            InnerMount(MountKind.DEVFS, "dev"),
+            InnerMount(MountKind.TMPFS, "tmp", size="4m", mode="1777"),
+            InnerMount(MountKind.BIND, "data", source=str(tmp_path / "homes"), read_only=True),
+            InnerMount(
+                MountKind.FILES, "etc/host", files=(HostFile("hosts", str(tmp_path / "hosts")),)
+            ),
+        ),
+    )
+    root = host.slots.slot(A).mount_point
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+        answer = host.do(Mount(A, "uzip"), token)
+        assert answer.status == 0, answer
+        kinds = [(one["type"], one["opts"]) for one in world.state["mounts"]]
+        assert kinds == [
+            ("cd9660", "ro"),
+            ("devfs", "rw"),
+            ("tmpfs", "mode=1777,size=4m"),
+            ("nullfs", "ro"),
+            ("tmpfs", "mode=755,size=1m"),
+        ]
+        assert sorted(path.name for path in Path(root, "dev").iterdir()) == ["null"]
+        assert Path(root, "etc/host/hosts").read_text() == "192.0.2.1 www\n"
+        assert host.do(Mount(A, "uzip"), token).all("mounted") == ()
+        undone = host.do(Unmount(A), token)
+    assert undone.all("unmounted") == tuple(reversed(answer.all("mounted")))
+    assert world.state["mounts"] == []
+
+
+def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, world: World):
+    host.slots = replace(
+        host.slots,
+        mounts=(
+            InnerMount(MountKind.DEVFS, "dev"),
+            InnerMount(MountKind.TMPFS, "tmp", size="no"),
+        ),
+    )
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+        answer = host.do(Mount(A, "uzip"), token)
+    assert answer.status == 21
+    assert "Invalid argument" in answer.first("error")
+    assert world.state["mounts"] == []
+
+
+def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(host: Host, world: World):
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+        serve(host, B, uzip(2), token)
+        with process("sleep", "60") as worker:
+            node = host.slots.slot(A).mount_point
+            world.change(
+                users=[{"pid": worker.pid, "node": node}],
+                services={"php_fpm": {"enabled": False, "pids": [worker.pid]}},
+            )
+            line = f"{worker.pid} sleep"
+            assert host.run(scripts.users_call(A)).all("user") == (line,)
+            busy = host.do(Unmount(A), token)
+            assert busy.status == 20
+            assert line in busy.first("error")
+            services = (Service("php_fpm", ("sleep",)), Service("apache24", ("httpd",)))
+            answer = host.do(Restart(A, services), token)
+        assert answer.all("restarted") == ("php_fpm",)
+        assert answer.all("kept") == ("apache24",)
+        assert answer.all("straggler") == ()
+        assert ["service", "php_fpm", "onerestart"] in world.log
+        assert host.do(Unmount(A), token).status == 0
+        assert host.run(scripts.users_call(A)).all("user") == ()
+
+
+def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(host: Host, world: World):
+    with host.lock("ann@desk"):
+        lock = host.probe().lock
+        assert lock is not None
+        assert lock.alive
+        stepped = world.state["sysctl"] | {"kern.boottime": "{ sec = 1700000300, usec = 1 } x"}
+        world.change(sysctl=stepped)
+        lock = host.probe().lock
+        assert lock is not None
+        # The stand-in's clock did not follow its boot time: 300 s apart is another process.
+        assert not lock.alive
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("mv", ["-T", "a", "b"]),
+        ("mount", ["--bind", "a", "b"]),
+        ("mount", ["-o", "remount,ro", "a"]),
+        ("umount", ["-l", "a"]),
+        ("fuser", ["-k", "a"]),
+        ("stat", ["-c", "%d", "a"]),
+        ("sysctl", ["kern.boottime"]),
+    ],
+)
+def test_stand_ins_refuse_what_freebsd_does_not_have(
+    host: Host, world: World, command: str, argv: list[str]
+):
+    answer = host.run(scripts.check_call((command, *argv), 10))
+    assert answer.first("exit") == "64", answer
+    assert "unsupported" in " ".join(answer.all("output"))
+    assert world.log == []

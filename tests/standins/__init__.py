@@ -1,0 +1,1 @@
+"""Stand-ins of commands of systems that no test runs on."""

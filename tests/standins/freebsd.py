@@ -1,0 +1,593 @@
+"""Stand-ins of FreeBSD's commands: they accept what FreeBSD does and refuse all else, loudly.
+
+Run as `python freebsd.py COMMAND ARGUMENT...` with the world in the folder $STANDIN_WORLD:
+`state.json` and `dev/`, whose files are the disks. Paths under /dev/ lead there.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+UNSUPPORTED = 64
+ERRNO = {
+    "EBUSY": "Device busy",
+    "ENXIO": "Device not configured",
+    "ENOENT": "No such file or directory",
+    "EINVAL": "Invalid argument",
+}
+SECTOR = 512
+SYSCTL = ("kern.osreldate", "kern.boottime", "kern.geom.conftxt", "security.jail.jailed")
+MEMORY_TYPES = ("devfs", "tmpfs", "nullfs", "nfs")  # nfs is beyond the contracts, needed all the same
+
+
+def unsupported(*what: str) -> NoReturn:
+    """End a use that FreeBSD would not take, or that no contract describes."""
+    sys.stderr.write(f"stand-in: unsupported: {' '.join(what)}\n")
+    sys.exit(UNSUPPORTED)
+
+
+def die(text: str, status: int = 1) -> NoReturn:
+    """End as the command would."""
+    sys.stderr.write(text + "\n")
+    sys.exit(status)
+
+
+class World:
+    """What the host is like, between one command and the next."""
+
+    def __init__(self, folder: Path, state: dict[str, Any]) -> None:
+        self.folder = folder
+        self.state = state
+
+    def disk(self, path: str) -> Path | None:
+        """Return the file behind a device node, or None if there is no such node."""
+        name = path.removeprefix("/dev/")
+        if not path.startswith("/dev/") or name.endswith(".uzip"):
+            return None
+        file = self.folder / "dev" / self.state["labels"].get(name, name)
+        return file if file.is_file() else None
+
+    def log(self, *words: str) -> None:
+        self.state["log"].append(list(words))
+
+    def number(self, path: str) -> int:
+        """Return a device number: one for each node."""
+        return zlib.crc32(path.encode()) & 0xFFFFFF
+
+    def opened_for_writing(self, path: str) -> None:
+        """Spoil what GEOM built on this provider; a mount of it loses its device."""
+        for alias in self.aliases(path):
+            self.state["tasted"].pop(alias, None)
+            for mount in self.state["mounts"]:
+                if mount["special"] == f"{alias}.uzip":
+                    mount["spoiled"] = True
+
+    def closed(self, path: str) -> None:
+        for alias in self.aliases(path):
+            self.state["tasted"][alias] = time.time() + self.state["taste_delay_s"]
+
+    def aliases(self, path: str) -> list[str]:
+        name = path.removeprefix("/dev/")
+        under = self.state["labels"].get(name, name)
+        labels = [label for label, on in self.state["labels"].items() if on == under]
+        return [f"/dev/{one}" for one in (under, *labels)]
+
+    def uzip_size(self, path: str) -> int | None:
+        """Return the size of a .uzip node, or None if there is none (yet)."""
+        disk = path.removesuffix(".uzip")
+        file = self.disk(disk)
+        if not path.endswith(".uzip") or file is None or "g_uzip" not in self.state["modules"]:
+            return None
+        if self.state["tasted"].get(disk, time.time() + 1) > time.time():
+            return None
+        with file.open("rb") as stream:
+            head = stream.read(SECTOR)
+        if not head.startswith(b"#!/bin/sh\n"):
+            return None
+        return int.from_bytes(head[128:132], "big") * int.from_bytes(head[132:136], "big")
+
+
+@contextlib.contextmanager
+def world() -> Iterator[World]:
+    """Hold the world: one command at a time."""
+    folder = Path(os.environ["STANDIN_WORLD"])
+    with (folder / "state.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state = folder / "state.json"
+        held = World(folder, json.loads(state.read_text()))
+        try:
+            yield held
+        finally:
+            new = folder / "state.json.partial"
+            new.write_text(json.dumps(held.state, indent=1))
+            new.rename(state)
+
+
+# --- mounts ------------------------------------------------------------------------------------
+
+
+def mount(argv: list[str]) -> None:
+    match argv:
+        case ["-p"]:
+            with world() as here:
+                for one in here.state["mounts"]:
+                    sys.stdout.write(
+                        f"{one['special']}\t{one['node']}\t{one['type']}\t{one['opts']}\t0 0\n"
+                    )
+        case ["-t", "cd9660", "-o", opts, special, node]:
+            mount_cd9660(opts, special, node)
+        case ["-t", kind, "-o", opts, special, node] if kind in MEMORY_TYPES:
+            mount_memory(kind, opts, special, node)
+        case ["-t", "devfs", special, node]:
+            mount_memory("devfs", "rw", special, node)
+        case _:
+            unsupported("mount", *argv)
+
+
+def real_node(node: str) -> str:
+    real = os.path.realpath(node)
+    if not os.path.isdir(real):
+        die(f"mount: {node}: {ERRNO['ENOENT']}")
+    return real
+
+
+def mount_cd9660(opts: str, special: str, node: str) -> None:
+    real = real_node(node)
+    if "ro" not in opts.split(","):
+        unsupported("mount -t cd9660 -o", opts)
+    with world() as here:
+        disk = here.disk(special.removesuffix(".uzip"))
+        if disk is None or (special.endswith(".uzip") and here.uzip_size(special) is None):
+            die(f"mount_cd9660: {special}: {ERRNO['ENOENT']}")
+        if any(one["special"] == special for one in here.state["mounts"]):
+            die(f"mount_cd9660: {special}: {ERRNO['EBUSY']}")
+        with disk.open("rb") as stream:
+            head = stream.read(40_000)
+        if not special.endswith(".uzip") and head[32769:32774] != b"CD001":
+            die(f"mount_cd9660: {special}: {ERRNO['EINVAL']}")
+        for folder in here.state["image_folders"]:
+            (Path(real) / folder).mkdir(parents=True, exist_ok=True)
+        here.state["mounts"].append(
+            {"special": special, "node": real, "type": "cd9660", "opts": opts, "spoiled": False}
+        )
+        here.log("mount", special, real)
+
+
+def mount_memory(kind: str, opts: str, special: str, node: str) -> None:
+    real = real_node(node)
+    if kind == "tmpfs" and "size=no" in opts:
+        die(f"mount_tmpfs: {ERRNO['EINVAL']}")
+    with world() as here:
+        here.state["mounts"].append(
+            {"special": special, "node": real, "type": kind, "opts": opts, "spoiled": False}
+        )
+        here.log("mount", kind, real)
+        if kind == "devfs":
+            for name in ("null", "mem"):
+                (Path(real) / name).touch()
+
+
+def umount(argv: list[str]) -> None:
+    match argv:
+        case [operand] if not operand.startswith("-"):
+            umount_one(operand)
+        case _:
+            unsupported("umount", *argv)
+
+
+def umount_one(operand: str) -> None:
+    real = os.path.realpath(operand)
+    with world() as here:
+        mounts = here.state["mounts"]
+        found = next((one for one in reversed(mounts) if one["node"] == real), None)
+        if found is None:
+            if not os.path.exists(real):
+                die(f"umount: {operand}: statfs: {ERRNO['ENOENT']}\n"
+                    f"umount: {operand}: unknown file system")
+            die(f"umount: {operand}: not a file system root directory")
+        inside = any(one["node"].startswith(real + "/") for one in mounts)
+        if inside or any(user["node"] == real for user in here.state["users"]):
+            die(f"umount: unmount of {real} failed: {ERRNO['EBUSY']}")
+        mounts.remove(found)
+        here.log("umount", real)
+    for root, folders, files in os.walk(real, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(root, name))
+        for name in folders:
+            os.rmdir(os.path.join(root, name))
+
+
+def devfs(argv: list[str]) -> None:
+    match argv:
+        case ["-m", node, "ruleset", "4"]:
+            with world() as here:
+                here.log("devfs ruleset 4", node)
+        case ["-m", node, "rule", "applyset"]:
+            with world() as here:
+                if ["devfs ruleset 4", node] not in here.state["log"]:
+                    unsupported("devfs applyset before ruleset")
+            (Path(node) / "mem").unlink()
+        case _:
+            unsupported("devfs", *argv)
+
+
+# --- dd ----------------------------------------------------------------------------------------
+
+DD_OPERANDS = frozenset(
+    "bs cbs conv count files fillchar ibs if iflag iseek obs of oflag oseek seek skip speed status"
+    .split()
+)
+DD_CONV = frozenset("notrunc noerror sync osync fsync fdatasync sparse".split())
+
+
+def dd(argv: list[str]) -> None:
+    operands = {}
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name not in DD_OPERANDS or not equals:
+            die(f"dd: unknown operand {name}")
+        operands[name] = value
+    conv = frozenset(filter(None, operands.get("conv", "").split(",")))
+    iflag = frozenset(filter(None, operands.get("iflag", "").split(",")))
+    if not conv <= DD_CONV:
+        die(f"dd: unknown conversion {','.join(conv - DD_CONV)}")
+    if not iflag <= {"direct", "fullblock"}:
+        die("dd: unknown iflag " + ",".join(iflag))
+    if "osync" in conv and "bs" in operands:
+        die("dd: bs and osync: illegal argument combination")
+    Copy(operands, conv, iflag).run()
+
+
+def dd_number(text: str) -> int:
+    units = {"b": 512, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    unit = units.get(text[-1:].lower())
+    return int(text[:-1]) * unit if unit else int(text)
+
+
+class Copy:
+    """One run of dd."""
+
+    def __init__(
+        self, operands: dict[str, str], conv: frozenset[str], iflag: frozenset[str]
+    ) -> None:
+        self.conv, self.iflag = conv, iflag
+        both = operands.get("bs", "512")
+        self.ibs = dd_number(operands.get("bs") or operands.get("ibs", both))
+        self.obs = dd_number(operands.get("bs") or operands.get("obs", both))
+        self.reblock = not ("bs" in operands and not conv)
+        self.count = int(operands["count"]) if "count" in operands else None
+        self.skip = int(operands.get("skip", operands.get("iseek", "0"))) * self.ibs
+        self.seek = int(operands.get("seek", operands.get("oseek", "0"))) * self.obs
+        self.source, self.target = operands.get("if"), operands.get("of")
+        self.device: Path | None = None
+        self.full = self.part = self.out_full = self.out_part = self.bytes = 0
+
+    def run(self) -> None:
+        try:
+            source = self.open_source()
+            target = self.open_target()
+            self.copy(source, target)
+            if self.conv & {"fsync", "fdatasync"}:
+                with contextlib.suppress(OSError):
+                    os.fsync(target)
+        finally:
+            if self.device is not None and self.target is not None:
+                with world() as here:
+                    here.closed(self.target)
+        self.report()
+
+    def report(self) -> None:
+        sys.stderr.write(
+            f"{self.full}+{self.part} records in\n{self.out_full}+{self.out_part} records out\n"
+            f"{self.bytes} bytes transferred in 0.000100 secs (1 bytes/sec)\n"
+        )
+
+    def open_source(self) -> int:
+        if self.source is None:
+            return 0
+        with world() as here:
+            file = here.disk(self.source)
+        if file is not None and self.ibs % SECTOR:
+            die(f"dd: {self.source}: {ERRNO['EINVAL']}")
+        path = str(file or self.source)
+        if file is None and not os.path.exists(path):
+            die(f"dd: {self.source}: {ERRNO['ENOENT']}")
+        descriptor = os.open(path, os.O_RDONLY)
+        if self.skip and self.source != "/dev/zero":
+            os.lseek(descriptor, self.skip, os.SEEK_SET)
+        return descriptor
+
+    def open_target(self) -> int:
+        if self.target is None:
+            return 1
+        with world() as here:
+            self.device = here.disk(self.target)
+            if self.device is not None:
+                here.opened_for_writing(self.target)
+                here.log("dd", self.target, str(self.seek))
+        if self.device is None and self.target.startswith("/dev/") and self.target != "/dev/null":
+            die(f"dd: {self.target}: Operation not supported")
+        path = self.device or self.target
+        truncate = 0 if self.device or "notrunc" in self.conv or self.seek else os.O_TRUNC
+        descriptor = os.open(path, os.O_RDWR | (0 if self.device else os.O_CREAT) | truncate, 0o644)
+        os.lseek(descriptor, self.seek, os.SEEK_SET)
+        return descriptor
+
+    def copy(self, source: int, target: int) -> None:
+        pending = b""
+        done = 0
+        while self.count is None or done < self.count:
+            block = self.read(source)
+            if not block:
+                break
+            done += 1
+            self.full, self.part = (
+                (self.full + 1, self.part) if len(block) == self.ibs else (self.full, self.part + 1)
+            )
+            pending += block
+            while len(pending) >= self.obs or (pending and not self.reblock):
+                self.write(target, pending[: self.obs])
+                pending = pending[self.obs :]
+        if pending:
+            padding = bytes(self.obs - len(pending)) if "osync" in self.conv else b""
+            self.write(target, pending + padding)
+
+    def read(self, source: int) -> bytes:
+        block = os.read(source, self.ibs)
+        while "fullblock" in self.iflag and block and len(block) < self.ibs:
+            more = os.read(source, self.ibs - len(block))
+            if not more:
+                break
+            block += more
+        return block
+
+    def write(self, target: int, block: bytes) -> None:
+        if self.device is not None:
+            if len(block) % SECTOR:
+                self.report()
+                die(f"dd: {self.target}: {ERRNO['EINVAL']}")
+            room = self.device.stat().st_size - os.lseek(target, 0, os.SEEK_CUR)
+            if len(block) > room:
+                os.write(target, block[:room])
+                self.report()
+                die(f"dd: {self.target}: short write on character device\n"
+                    f"dd: {self.target}: end of device")
+        view = memoryview(block)
+        while view:
+            view = view[os.write(target, view) :]
+        self.bytes += len(block)
+        if len(block) == self.obs:
+            self.out_full += 1
+        else:
+            self.out_part += 1
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def flags(command: str, argv: list[str], known: str) -> tuple[set[str], list[str]]:
+    """Split options from operands, as getopt without arguments does."""
+    given: set[str] = set()
+    rest = list(argv)
+    while rest and rest[0].startswith("-") and rest[0] != "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        if not set(word[1:]) <= set(known):
+            unsupported(command, *argv)
+        given |= set(word[1:])
+    return given, rest
+
+
+def mv(argv: list[str]) -> None:
+    given, operands = flags("mv", argv, "fhinv")
+    if len(operands) != 2:
+        unsupported("mv", *argv)
+    source, target = operands
+    if os.path.isdir(target) and not ("h" in given and os.path.islink(target)):
+        target = os.path.join(target, os.path.basename(source))
+    os.rename(source, target)
+    with world() as here:
+        here.log("rename", target)
+
+
+def ln(argv: list[str]) -> None:
+    given, operands = flags("ln", argv, "sfhnFwv")
+    if len(operands) != 2:
+        unsupported("ln", *argv)
+    source, target = operands
+    if os.path.isdir(target) and not (given & {"h", "n"} and os.path.islink(target)):
+        target = os.path.join(target, os.path.basename(source))
+    if "f" in given and os.path.lexists(target):
+        os.unlink(target)
+    try:
+        if "s" in given:
+            os.symlink(source, target)
+        else:
+            os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        die(f"ln: {target}: File exists")
+
+
+def fsync(argv: list[str]) -> None:
+    if not argv:
+        die("usage: fsync file ...", 64)
+    for path in argv:
+        if not os.path.exists(path):
+            die(f"fsync: open {path}: {ERRNO['ENOENT']}", 66)
+        with world() as here:
+            here.log("fsync", path.rstrip("/") or "/")
+
+
+def stat(argv: list[str]) -> None:
+    follow = argv[:1] == ["-L"]
+    match argv[follow:]:
+        case ["-f", "%HT" | "%d" | "%r" as form, path]:
+            sys.stdout.write(f"{stat_field(form, path)}\n")
+        case _:
+            unsupported("stat", *argv)
+
+
+def stat_field(form: str, path: str) -> str:
+    with world() as here:
+        node = here.disk(path) is not None or here.uzip_size(path) is not None
+        if path.startswith("/dev/") and not node:
+            die(f"stat: {path}: stat: {ERRNO['ENOENT']}")
+        if node:
+            return "Character Device" if form == "%HT" else str(here.number(path))
+        if not os.path.exists(path):
+            die(f"stat: {path}: stat: {ERRNO['ENOENT']}")
+        if form == "%HT":
+            return "Directory" if os.path.isdir(path) else "Regular File"
+        real = os.path.realpath(path)
+        over = [one for one in here.state["mounts"] if one["node"] == real]
+        return str(here.number(over[-1]["special"]) if over else os.stat(path).st_dev)
+
+
+def sha256(argv: list[str]) -> None:
+    import hashlib
+
+    match argv:
+        case ["-q"]:
+            sys.stdout.write(hashlib.file_digest(sys.stdin.buffer, "sha256").hexdigest() + "\n")
+        case _:
+            unsupported("sha256", *argv)
+
+
+# --- devices, modules, processes -----------------------------------------------------------------
+
+
+def diskinfo(argv: list[str]) -> None:
+    if len(argv) != 1 or argv[0].startswith("-"):
+        unsupported("diskinfo", *argv)
+    (path,) = argv
+    with world() as here:
+        file, uzip = here.disk(path), here.uzip_size(path)
+    if file is None and uzip is None:
+        die(f"diskinfo: {path}: {ERRNO['ENOENT']}")
+    size = uzip if file is None else file.stat().st_size
+    assert size is not None
+    name = path.removeprefix("/dev/")
+    sys.stdout.write(f"{name}\t{SECTOR}\t{size}\t{size // SECTOR}\t0\t0\n")
+
+
+def glabel(argv: list[str]) -> None:
+    if argv != ["status", "-s"]:
+        unsupported("glabel", *argv)
+    with world() as here:
+        for label, under in here.state["labels"].items():
+            sys.stdout.write(f"{label}  N/A  {under}\n")
+
+
+def kldload(argv: list[str]) -> None:
+    given, operands = flags("kldload", argv, "nq")
+    if operands != ["geom_uzip"]:
+        unsupported("kldload", *argv)
+    with world() as here:
+        if "g_uzip" in here.state["modules"]:
+            if "n" not in given:
+                die("kldload: can't load geom_uzip: module already loaded or in kernel")
+            return
+        here.state["modules"].append("g_uzip")
+        for disk in (here.folder / "dev").rglob("*"):
+            here.closed(f"/dev/{disk.relative_to(here.folder / 'dev')}")
+
+
+def kldstat(argv: list[str]) -> None:
+    match argv:
+        case ["-q", "-m", name]:
+            with world() as here:
+                sys.exit(0 if name in here.state["modules"] else 1)
+        case _:
+            unsupported("kldstat", *argv)
+
+
+def sysctl(argv: list[str]) -> None:
+    match argv:
+        case ["-n", name] if name in SYSCTL:
+            with world() as here:
+                sys.stdout.write(here.state["sysctl"].get(name, "0") + "\n")
+        case ["-n", name]:
+            die(f"sysctl: unknown oid '{name}'")
+        case _:
+            unsupported("sysctl", *argv)
+
+
+def fuser(argv: list[str]) -> None:
+    if argv[:1] != ["-cm"] or len(argv) != 2:
+        unsupported("fuser", *argv)
+    real = os.path.realpath(argv[1])
+    with world() as here:
+        mounted = any(one["node"] == real for one in here.state["mounts"])
+        for user in here.state["users"]:
+            if user["node"] == real or not mounted:
+                sys.stdout.write(f"{user['pid']:6d}")
+                sys.stderr.write("c")
+        if not mounted:
+            sys.stdout.write(f"{1:6d}")  # the root filesystem: everybody
+    sys.stderr.write("\n")
+
+
+def ps(argv: list[str]) -> None:
+    match argv:
+        case ["-o", "etimes=" | "comm=" | "state=", "-p", pid] if pid.isdigit():
+            sys.exit(subprocess.run(("/bin/ps", *argv), check=False).returncode)
+        case _:
+            unsupported("ps", *argv)
+
+
+def id_(argv: list[str]) -> None:
+    if argv != ["-u"]:
+        unsupported("id", *argv)
+    sys.stdout.write("0\n")
+
+
+def service(argv: list[str]) -> None:
+    match argv:
+        case [name, "onerestart" | "restart" as verb]:
+            with world() as here:
+                rights = here.state["services"].get(name)
+                if rights is None:
+                    sys.stdout.write(f"{name} does not exist in /etc/rc.d or the local startup\n")
+                    sys.exit(1)
+                if verb == "restart" and not rights["enabled"]:
+                    sys.stdout.write(f"Cannot 'restart' {name}. Set {name}_enable to YES\n")
+                    return
+                here.log("service", name, verb)
+                pids = rights["pids"]
+                here.state["users"] = [u for u in here.state["users"] if u["pid"] not in pids]
+        case _:
+            unsupported("service", *argv)
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "dd": dd,
+    "devfs": devfs,
+    "diskinfo": diskinfo,
+    "fsync": fsync,
+    "fuser": fuser,
+    "glabel": glabel,
+    "id": id_,
+    "kldload": kldload,
+    "kldstat": kldstat,
+    "ln": ln,
+    "mount": mount,
+    "mv": mv,
+    "ps": ps,
+    "service": service,
+    "sha256": sha256,
+    "stat": stat,
+    "sysctl": sysctl,
+    "umount": umount,
+}
+
+if __name__ == "__main__":
+    COMMANDS[sys.argv[1]](sys.argv[2:])
