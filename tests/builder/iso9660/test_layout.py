@@ -4,6 +4,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 
+from builder.iso9660 import layout as module
 from builder.iso9660.layout import Layout, Parameters, Placement, plan_layout, refusals
 from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError
@@ -96,11 +97,15 @@ def test_a_sequential_volume_has_no_holes() -> None:
     assert layout.volume_blocks == 18 + 2 + tables + data
 
 
-def test_more_directories_than_a_path_table_numbers_are_written_without_them() -> None:
-    tops = [directory(b"/%02x" % number) for number in range(256)]
-    below = [directory(b"/%02x/%x" % (n % 256, n)) for n in range(66_000)]
-    layout = plan_layout(tree_of([*tops, *below]), HASHED)
-    assert len(layout.path_table.rows) == 1
+def test_more_directories_than_a_path_table_numbers_are_written_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_PATH_TABLE_DIRECTORIES", 4)
+    three, four = (
+        tree_of(directory(b"/%d" % number) for number in range(count)) for count in (3, 4)
+    )
+    assert len(plan_layout(three, HASHED).path_table.rows) == 4
+    assert len(plan_layout(four, HASHED).path_table.rows) == 1
 
 
 BAD = {

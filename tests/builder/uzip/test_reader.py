@@ -159,10 +159,10 @@ def test_a_cut_image_is_refused(length: int) -> None:
 
 def test_a_cluster_that_unpacks_to_more_than_a_cluster_is_refused() -> None:
     for codec in CODECS:
-        bomb = CODECS[codec].compressor(9)(bytes(64 << 20))
+        bomb = CODECS[codec].compressor(1)(bytes(4 << 20))
         data = image(ITEMS, codec)[0]
         with pytest.raises(VerificationError, match="cluster 0 does not decode"):
-            reader(changed(data, reader(data).toc[0], bomb[:600])).verify()
+            reader(changed(data, reader(data).toc[0], bomb)).verify()
 
 
 def test_an_image_is_known_by_its_first_bytes() -> None:
