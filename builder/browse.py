@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from builder import mtree, places, restore
 from builder.names import SHOWN, listed, shown, text
 from builder.opened import iso9660
-from builder.opened.erofs import ErofsImage
+from builder.opened.erofs import MAGIC, SUPERBLOCK_AT, ErofsImage
 from builder.opened.image import Facts, OpenedImage
 from builder.opened.squashfs import SquashfsImage
 from builder.progress import Meter
@@ -28,7 +28,6 @@ from slots.index import Index, from_lines, piece_digest
 from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.settings import config_error
 
-_EROFS_MAGIC = b"\xe2\xe1\xf5\xe0"
 _TYPES = {
     Kind.DIRECTORY: stat.S_IFDIR,
     Kind.FILE: stat.S_IFREG,
@@ -58,8 +57,8 @@ def _opened(path: Path, file: BinaryIO, head: bytes, stack: ExitStack) -> Opened
         return iso9660.plain(file, path.name)
     if head[:4] == b"hsqs":
         return SquashfsImage(path)
-    if head[1024:1028] == _EROFS_MAGIC:
-        return ErofsImage(path, stack)
+    if head[SUPERBLOCK_AT : SUPERBLOCK_AT + 4] == MAGIC:
+        return ErofsImage(path, file, stack)
     raise Refused(f"{path} is no image that is known", hint="uzip, iso9660, squashfs and erofs are")
 
 
@@ -311,7 +310,7 @@ def _verify_entries(path: Path, specification: list[mtree.Described], emit: Emit
                     digest.update(chunk)
                 digests[node.path] = digest.hexdigest()
             read = _described(tree, digests)
-            _compare(path, wanted, read, image.unknown)
+            _compare(path, wanted, read)
             said.append(f"{len(tree)} entries")
 
 
@@ -331,13 +330,12 @@ def _compare(
     path: Path,
     wanted: dict[bytes, Mapping[str, str]],
     read: dict[bytes, Mapping[str, str]],
-    unknown: frozenset[str],
 ) -> None:
     faults = [f"{shown(name)} is missing" for name in sorted(wanted.keys() - read.keys())]
     faults += [f"{shown(name)} is not described" for name in sorted(read.keys() - wanted.keys())]
     left, right = _with_first_names(read), _with_first_names(wanted)
     for name in sorted(wanted.keys() & read.keys()):
-        for keyword in sorted((left[name].keys() | right[name].keys()) - unknown):
+        for keyword in sorted(left[name].keys() | right[name].keys()):
             here, there = left[name].get(keyword), right[name].get(keyword)
             if here != there:
                 faults.append(f"{shown(name)} has {keyword} {here}, not {there}")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from builder.formats import FORMATS, Job, Made, Target, packed
 from builder.globs import Matcher, matcher
 from builder.normalise import Override, normalise
 from builder.recipe import Packing, Recipe, label_of
-from builder.scan import recheck, scan
+from builder.scan import Scanned, recheck, scan
 from builder.tree import Kind, Tree
 from slots.errors import ConfigError
 from slots.events import Emit, step
@@ -98,7 +98,7 @@ def build(order: Order, emit: Emit) -> Built:
     busy.refuse_busy(order.recipe.source)
     with step(emit, "scan", str(order.recipe.source)) as detail:
         scanned = scan(order.recipe.source, _excluded(order), emit)
-        tree = normalise(scanned, order.recipe.rules(order.epoch_s), _overrides(order), emit)
+        tree = normalise(scanned.tree, order.recipe.rules(order.epoch_s), _overrides(order), emit)
         detail.append(f"{len(tree)} entries")
     jobs = _jobs(order, scanned, tree)
     for name, job in jobs.items():
@@ -110,7 +110,7 @@ def build(order: Order, emit: Emit) -> Built:
     with places.partial(parent, names.folder) as folder:
         made = _write(described, names, jobs, folder, emit)
         release = _release(order.recipe, version, described, names, made.values())
-        recheck(order.recipe.source, scanned)
+        recheck(order.recipe.source, scanned.tree)
         return _publish(folder, names, release)
 
 
@@ -166,10 +166,10 @@ def _owners(path: Path) -> dict[str, int]:
         return {}
 
 
-def _jobs(order: Order, scanned: Tree, tree: Tree) -> dict[Format, Job]:
+def _jobs(order: Order, scanned: Scanned, tree: Tree) -> dict[Format, Job]:
     """Settle how each format is packed; a wrong setting is refused before anything is read."""
     recipe = order.recipe
-    equal = None if order.excludes or recipe.exclude or scanned != tree else recipe.source
+    equal = recipe.source if scanned.is_whole and _is_clamp_of(scanned.tree, tree) else None
     return {
         name: Job(
             tree=tree,
@@ -180,6 +180,13 @@ def _jobs(order: Order, scanned: Tree, tree: Tree) -> dict[Format, Job]:
         )
         for name in order.formats or recipe.formats
     }
+
+
+def _is_clamp_of(scanned: Tree, tree: Tree) -> bool:
+    """Tell whether nothing but times was clamped, which mkfs.erofs can do as well."""
+    latest_s = max(node.mtime_s for node in tree)
+    clamped = (replace(node, mtime_s=min(node.mtime_s, latest_s)) for node in scanned)
+    return tuple(clamped) == tree.nodes
 
 
 def _write(

@@ -145,7 +145,7 @@ def _path(word: str, here: list[bytes], where: str) -> bytes:
     if "/" in word:
         parts = [part for part in raw.split(b"/") if part and part != b"."]
     else:
-        parts = [part for part in [*here, raw] if part != b"."]
+        parts = [part for part in [*here, raw] if part not in {b"", b"."}]
     if any(part == b".." or b"/" in part for part in parts):
         raise ConfigError(f"{where}: {word} leaves the root")
     return b"".join(b"/" + part for part in parts)

@@ -24,18 +24,27 @@ _KINDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """The tree of a directory, and whether that is all that lies in it."""
+
+    tree: Tree
+    is_whole: bool
+
+
 @dataclass(slots=True)
 class _Found:
     """What a walk collects beside its nodes."""
 
     nodes: list[Node] = field(default_factory=list)
+    excluded: list[bytes] = field(default_factory=list)
     unreadable: list[bytes] = field(default_factory=list)
     sockets: list[bytes] = field(default_factory=list)
     mounts: list[bytes] = field(default_factory=list)
     inodes: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # of hard-linked names
 
 
-def scan(source: Path, excluded: Matcher, emit: Emit) -> Tree:
+def scan(source: Path, excluded: Matcher, emit: Emit) -> Scanned:
     """Read a directory as a tree; what stays out is said."""
     root = _root(source)
     found = _Found()
@@ -50,7 +59,8 @@ def scan(source: Path, excluded: Matcher, emit: Emit) -> Tree:
         emit(Notice(f"sockets are left out: {listed(sorted(found.sockets))}"))
     if found.mounts:
         emit(Notice(f"mounted inside, kept as empty mount points: {listed(sorted(found.mounts))}"))
-    return with_links(Tree.of(found.nodes), dict(found.inodes))
+    tree = with_links(Tree.of(found.nodes), dict(found.inodes))
+    return Scanned(tree, is_whole=not (found.excluded or found.sockets or found.mounts))
 
 
 def recheck(source: Path, tree: Tree) -> None:
@@ -92,6 +102,7 @@ def _walk(
         for entry, status in _entries(source + folder, folder, found):
             path = folder + b"/" + entry
             if excluded(path):
+                found.excluded.append(path)
                 continue
             if stat.S_ISSOCK(status.st_mode):
                 found.sockets.append(path)

@@ -4,10 +4,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from builder.tree import Node, Tree
+from builder.tree import Kind, Node, Tree
 from slots.manifest import Format
 
 Contents = Iterator[tuple[Node, Iterator[bytes]]]
+
+KINDS = {
+    0o040000: Kind.DIRECTORY,
+    0o100000: Kind.FILE,
+    0o120000: Kind.SYMLINK,
+    0o020000: Kind.CHARACTER,
+    0o060000: Kind.BLOCK,
+    0o010000: Kind.FIFO,
+}
+"""The type bits of a mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +33,6 @@ class Facts:
 
 class OpenedImage(Protocol):
     """An image opened for reading."""
-
-    unknown: frozenset[str]
-    """Keywords of mtree(5) that this way of reading cannot tell."""
 
     def facts(self) -> Facts:
         """Return what the container says of itself."""

@@ -11,20 +11,12 @@ from pycdlib.pycdlibexception import PyCdlibException
 
 from builder.hardlinks import with_links
 from builder.names import shown
-from builder.opened.image import Contents, Facts
+from builder.opened.image import KINDS, Contents, Facts
 from builder.tree import Kind, Node, Tree
 from slots.errors import VerificationError
 
 BLOCK_BYTES = 2048
 _READ_BYTES = 1 << 20
-_KINDS = {
-    0o040000: Kind.DIRECTORY,
-    0o100000: Kind.FILE,
-    0o120000: Kind.SYMLINK,
-    0o020000: Kind.CHARACTER,
-    0o060000: Kind.BLOCK,
-    0o010000: Kind.FIFO,
-}
 
 
 @dataclass(slots=True)
@@ -35,7 +27,6 @@ class Iso9660Image:
     name: str
     about: Facts
     decode_all: Callable[[], None]
-    unknown: frozenset[str] = frozenset()
     _extents: dict[bytes, int] | None = None
 
     def facts(self) -> Facts:
@@ -108,7 +99,7 @@ def plain(file: BinaryIO, name: str) -> Iso9660Image:
 def _node(path: bytes, record: Any, extents: dict[bytes, int], keys: dict[bytes, object]) -> Node:
     ridge = record.rock_ridge
     px = _entry(ridge, "px_record")
-    kind = _KINDS.get(px.posix_file_mode & 0o170000)
+    kind = KINDS.get(px.posix_file_mode & 0o170000)
     if kind is None:
         raise VerificationError(f"{shown(path)} is of no known type ({px.posix_file_mode:o})")
     size = record.get_data_length() if kind is Kind.FILE else 0

@@ -33,7 +33,6 @@ class SquashfsImage:
     """A squashfs image in a file."""
 
     path: Path
-    unknown: frozenset[str] = frozenset()
 
     def facts(self) -> Facts:
         """Return what the superblock says."""

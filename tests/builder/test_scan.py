@@ -1,0 +1,108 @@
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from builder.globs import matcher
+from builder.scan import recheck, scan
+from builder.tree import Kind, Tree
+from slots.errors import BuildError, ConfigError
+from slots.events import Event, Notice
+
+
+def _scan(source: Path, *excludes: str) -> Tree:
+    return scan(source, matcher(excludes), lambda _event: None).tree
+
+
+def test_entries_come_parents_first_with_their_kind_links_and_targets(chroot: Path) -> None:
+    nodes = {node.path: node for node in _scan(chroot)}
+    assert next(iter(nodes)) == b""
+    assert nodes[b"/bin/also"].target == b"sh"
+    assert nodes[b"/bin/sh"].mode == 0o4755
+    assert nodes[b"/bin/sh"].group == nodes[b"/bin/bash"].group == 0
+    assert nodes[b"/bin/sh"].links == 2
+    assert nodes[b"/etc/fifo"].kind is Kind.FIFO
+    assert nodes[b""].links == 2 + sum(1 for path in chroot.iterdir() if path.is_dir())
+    assert b"/etc/caf\xe9 \\ \"quoted\" 'n'" in nodes
+
+
+def test_an_excluded_name_leaves_its_file_with_one_link_less(chroot: Path) -> None:
+    nodes = {node.path: node for node in _scan(chroot, "bin/bash")}
+    assert b"/bin/bash" not in nodes
+    assert (nodes[b"/bin/sh"].links, nodes[b"/bin/sh"].group) == (1, None)
+
+
+def test_what_is_below_an_excluded_directory_is_not_read(chroot: Path) -> None:
+    (chroot / "deep" / "closed").mkdir(mode=0)
+    assert not any(b"deep" in node.path for node in _scan(chroot, "deep"))
+    (chroot / "deep" / "closed").chmod(0o700)
+
+
+def test_sockets_are_left_out_with_a_notice(chroot: Path, events: list[Event]) -> None:
+    here = Path.cwd()
+    os.chdir(chroot)  # the name of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind("log")
+    finally:
+        os.chdir(here)
+    scanned = scan(chroot, matcher(()), events.append)
+    assert not scanned.is_whole
+    assert b"/log" not in {node.path for node in scanned.tree}
+    assert Notice("sockets are left out: /log") in events
+
+
+def test_a_source_that_is_missing_or_no_directory_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such source"):
+        _scan(tmp_path / "nothing")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="not a directory"):
+        _scan(tmp_path / "file")
+
+
+@pytest.mark.parametrize("change", ["content", "mode", "new", "gone"])
+def test_a_change_after_the_scan_is_named(chroot: Path, change: str) -> None:
+    tree = _scan(chroot)
+    recheck(chroot, tree)
+    path = chroot / "usr/lib/big"
+    match change:
+        case "content":
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+        case "mode":
+            path.chmod(0o600)
+        case "new":
+            (chroot / "usr/lib/added").touch()
+        case _:
+            path.unlink()
+    with pytest.raises(BuildError, match=r"changed while the image was built: .*/usr/lib"):
+        recheck(chroot, tree)
+
+
+def test_all_unreadable_files_are_named(chroot: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything; tests/builder/test_users.py runs this as nobody")
+    (chroot / "etc/shadow").chmod(0)
+    with pytest.raises(BuildError, match=r"cannot read 1 of .*: /etc/shadow"):
+        _scan(chroot)
+
+
+def test_what_is_mounted_inside_is_an_empty_mount_point(chroot: Path, events: list[Event]) -> None:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root mounts")
+    (chroot / "proc").mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "none", str(chroot / "proc")], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode().strip()}")
+    try:
+        (chroot / "proc" / "inside").touch()
+        scanned = scan(chroot, matcher(()), events.append)
+    finally:
+        subprocess.run(["umount", str(chroot / "proc")], check=True)
+    assert b"/proc/inside" not in {node.path for node in scanned.tree}
+    assert b"/proc" in {node.path for node in scanned.tree}
+    assert Notice("mounted inside, kept as empty mount points: /proc") in events
