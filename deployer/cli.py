@@ -176,7 +176,10 @@ def unlock_command(
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == console.INTERRUPTED:  # threads that a second Ctrl-C did not wait for end here
+        console.leave(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -59,29 +59,30 @@ def run_hosts(
 ) -> tuple[Outcome, ...]:
     """Do the work on all hosts, some at a time; those never begun say why.
 
-    An interruption sets `stop`, lets the begun ones come to a safe end, and is raised again.
+    An interruption sets `stop` and lets those that were begun come to a safe end.
     """
-    outcomes: list[Outcome] = []
-    waiting = list(hosts)
-    with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="host") as pool:
-        running: set[Future[Outcome]] = set()
-        try:
-            while running or waiting:
-                if budget.exceeded(outcomes) or stop.is_set():
-                    outcomes += [_not_begun(host, stop) for host in waiting]
-                    waiting.clear()
-                while waiting and len(running) < parallel:
-                    running.add(pool.submit(work, waiting.pop(0)))
-                if running:
-                    finished, running = wait(running, return_when=FIRST_COMPLETED)
-                    outcomes += [future.result() for future in finished]
-        except KeyboardInterrupt:
-            stop.set()
-            wait(running)
-            outcomes += [future.result() for future in running]
-            outcomes += [_not_begun(host, stop) for host in waiting]
-    order = {host.name: number for number, host in enumerate(hosts)}
-    return tuple(sorted(outcomes, key=lambda outcome: order[outcome.host]))
+    ended: dict[str, Outcome] = {}  # filled by the threads: an interruption loses none of it
+
+    def begin(host: Host) -> None:
+        ended[host.name] = work(host)
+
+    pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="host")
+    try:
+        waiting, running = list(hosts), set[Future[None]]()
+        while running or waiting:
+            if budget.exceeded(tuple(ended.values())) or stop.is_set():
+                waiting.clear()
+            while waiting and len(running) < parallel:
+                running.add(pool.submit(begin, waiting.pop(0)))
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()  # a bug in the work is raised here
+    except KeyboardInterrupt:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)  # a second interruption goes through here
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return tuple(ended.get(host.name) or _not_begun(host, stop) for host in hosts)
 
 
 def _not_begun(host: Host, stop: threading.Event) -> Outcome:

@@ -102,7 +102,7 @@ def test_a_set_that_someone_else_works_on_is_refused_until_it_is_unlocked(
     version = "locked"
     box.release(version)
     slow = tmp_path / "slow.toml"
-    hook = 'restart = ["sleep", "6"]\nalways = true'
+    hook = 'restart = ["sleep", "3"]\nalways = true'
     text = box.inventory.read_text()
     slow.write_text(
         "\n".join(hook if line.startswith("restart =") else line for line in text.splitlines())
