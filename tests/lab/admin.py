@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,7 @@ class RunningDeploy:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.lines: list[str] = []
+        self.heard_at: list[float] = []  # of each line, in seconds of the monotonic clock
         self._said = threading.Condition()
         self._over = False
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -93,6 +95,7 @@ class RunningDeploy:
         for line in self.process.stderr:
             with self._said:
                 self.lines.append(line)
+                self.heard_at.append(time.monotonic())
                 self._said.notify_all()
         with self._said:
             self._over = True
@@ -106,6 +109,19 @@ class RunningDeploy:
                 timeout=within_s,
             )
             return any(_starts(line, step, host) for line in self.lines)
+
+    def step_seconds(self) -> dict[str, float]:
+        """Return how long each step took, on the host where it took longest."""
+        began: dict[tuple[str, str], float] = {}
+        longest: dict[str, float] = {}
+        for line, moment in zip(self.lines, self.heard_at, strict=True):
+            event = json.loads(line) if line.startswith("{") else {}
+            key = (event.get("step", ""), event.get("subject", ""))
+            if event.get("event") == "started":
+                began[key] = moment
+            elif event.get("event") == "finished":
+                longest[key[0]] = max(longest.get(key[0], 0.0), moment - began[key])
+        return longest
 
     def kill(self) -> None:
         """End it as a crash or an impatient admin would: no chance to tidy up."""
@@ -161,9 +177,9 @@ def snapshot(lab: Lab, name: str) -> str:
     return lab.on(
         name,
         "ls -l /webroot; ls -l /dev/disk/by-partlabel; grep -c . /proc/self/mountinfo;"
-        "(cd /var/db && find . -type f -exec sha256sum {} +);"
+        "(cd /var/db && find . -type f -exec md5sum {} +);"
         f"for slot in A B; do dd if=/dev/disk/by-partlabel/cgi$slot bs={HEAD_BYTES} count=1 "
-        "2>/dev/null | sha256sum; done",
+        "2>/dev/null | md5sum; done",
     )
 
 

@@ -69,13 +69,16 @@ def small_chroot(folder: Path, version: str, *, cgi: str = WELL) -> Path:
 
 def add_fcgiwrap(folder: Path) -> None:
     """Copy this machine's fcgiwrap and the libraries that it names into a chroot."""
-    program = Path("/usr/sbin/fcgiwrap")
-    libraries = re.findall(r"(/\S+) \(0x", tool("ldd", str(program)))
-    for source in (str(program), *libraries):
-        target = folder / source.lstrip("/")
+    for source in fcgiwrap_files():
+        target = folder / source.relative_to("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            shutil.copy(source, target)
+        shutil.copy(source, target)
+
+
+def fcgiwrap_files() -> list[Path]:
+    """Return this machine's fcgiwrap and what it needs to run."""
+    program = "/usr/sbin/fcgiwrap"
+    return [Path(name) for name in (program, *re.findall(r"(/\S+) \(0x", tool("ldd", program)))]
 
 
 def build(
