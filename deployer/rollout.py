@@ -61,28 +61,60 @@ def run_hosts(
 
     An interruption sets `stop` and lets those that were begun come to a safe end.
     """
-    ended: dict[str, Outcome] = {}  # filled by the threads: an interruption loses none of it
-
-    def begin(host: Host) -> None:
-        ended[host.name] = work(host)
-
+    desk = _Desk(work, stop)
     pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="host")
     try:
         waiting, running = list(hosts), set[Future[None]]()
         while running or waiting:
-            if budget.exceeded(tuple(ended.values())) or stop.is_set():
+            if budget.exceeded(desk.outcomes()) or stop.is_set():
                 waiting.clear()
             while waiting and len(running) < parallel:
-                running.add(pool.submit(begin, waiting.pop(0)))
+                running.add(pool.submit(desk.work_on, waiting.pop(0)))
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()  # a bug in the work is raised here
     except KeyboardInterrupt:
         stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)  # a second interruption goes through here
+        desk.wait_for_the_begun()  # a second interruption goes through here
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-    return tuple(ended.get(host.name) or _not_begun(host, stop) for host in hosts)
+    return tuple(desk.ended.get(host.name) or _not_begun(host, stop) for host in hosts)
+
+
+class _Desk:
+    """Who was begun and how it ended, kept by the threads themselves.
+
+    An interruption may strike anywhere in the main thread, even inside the pool's own code: what
+    it knows of its threads is then not to be relied on.
+    """
+
+    def __init__(self, work: Callable[[Host], Outcome], stop: threading.Event) -> None:
+        self.ended: dict[str, Outcome] = {}
+        self._work, self._stop = work, stop
+        self._at_work = 0
+        self._changed = threading.Condition()
+
+    def work_on(self, host: Host) -> None:
+        with self._changed:
+            if self._stop.is_set():
+                return
+            self._at_work += 1
+        try:
+            outcome = self._work(host)
+            with self._changed:
+                self.ended[host.name] = outcome
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        with self._changed:
+            return tuple(self.ended.values())
+
+    def wait_for_the_begun(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._at_work)
 
 
 def _not_begun(host: Host, stop: threading.Event) -> Outcome:
