@@ -48,9 +48,7 @@ class Host:
         child.stdin.flush()
         return child
 
-    def run(
-        self, call: str, payload: bytes = b"", *, platform: Platform | None = None
-    ) -> Answer:
+    def run(self, call: str, payload: bytes = b"", *, platform: Platform | None = None) -> Answer:
         """Run a script to its end."""
         nonce = secrets.token_hex(8)
         with self.start(call, nonce, platform=platform or self.platform) as child:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,17 @@ class World:
 
     @property
     def log(self) -> list[list[str]]:
-        log: list[list[str]] = self.state["log"]
-        return log
+        return [line.split("\t") for line in (self.folder / "log").read_text().splitlines()]
+
+    @property
+    def uzip_loaded(self) -> bool:
+        return (self.folder / "modules/g_uzip").exists()
+
+    def load_uzip(self) -> None:
+        (self.folder / "modules/g_uzip").touch()
+
+    def sysctl(self, name: str, value: str) -> None:
+        (self.folder / "sysctl" / name).write_text(value + "\n")
 
 
 @pytest.fixture
@@ -68,22 +76,22 @@ def world(tmp_path: Path) -> World:
         with (folder / "dev" / disk).open("wb") as file:
             file.truncate(SLOT_BYTES)
     state = {
-        "labels": {"gpt/cgiA": "ada0p5", "gpt/cgiB": "ada0p6"},
         "mounts": [],
-        "modules": [],
         "tasted": {},
         "taste_delay_s": 0.3,
         "users": [],
         "services": {},
         "image_folders": ["dev", "tmp", "data", "etc/host"],
-        "sysctl": {
-            "kern.boottime": "{ sec = 1700000000, usec = 4711 } Tue Nov 14 22:13:20 2023",
-            "kern.geom.conftxt": "0 DISK ada0 1 512",
-        },
-        "log": [],
     }
     (folder / "state.json").write_text(json.dumps(state))
-    return World(folder)
+    (folder / "labels").write_text("gpt/cgiA  N/A  ada0p5\ngpt/cgiB  N/A  ada0p6\n")
+    (folder / "log").touch()
+    made = World(folder)
+    for inner in ("modules", "sysctl"):
+        (folder / inner).mkdir()
+    made.sysctl("kern.boottime", "{ sec = 1700000000, usec = 4711 } Tue Nov 14 22:13:20 2023")
+    made.sysctl("kern.geom.conftxt", "0 DISK ada0 1 512")
+    return made
 
 
 @pytest.fixture
@@ -94,11 +102,11 @@ def host(world: World, tmp_path: Path) -> Host:
         found = shutil.which(name)
         assert found is not None
         (commands / name).symlink_to(found)
+    for command in (Path(standins.__file__).parent / "freebsd_sh").iterdir():
+        (commands / command.name).symlink_to(command)
     for name in standins.COMMANDS:
         wrapper = commands / name
-        wrapper.write_text(
-            f'#!/bin/sh\nexec {sys.executable} -S -E -s {standins.__file__} {name} "$@"\n'
-        )
+        wrapper.write_text(standins.launcher(name))
         wrapper.chmod(0o755)
     web = tmp_path / "webroot"
     web.mkdir()
@@ -203,7 +211,8 @@ def test_a_mounted_slot_is_refused_since_the_kernel_would_let_dd_write(
     host: Host, world: World, special: str, tmp_path: Path
 ):
     mount = {"special": special, "node": str(tmp_path), "type": "cd9660", "opts": "ro"}
-    world.change(mounts=[mount | {"spoiled": False}], modules=["g_uzip"])
+    world.change(mounts=[mount | {"spoiled": False}])
+    world.load_uzip()
     image = uzip()
     with host.lock() as token:
         for action, payload in (
@@ -220,7 +229,8 @@ def test_a_mounted_slot_is_refused_since_the_kernel_would_let_dd_write(
 
 
 def test_the_mount_waits_for_geom_to_taste_again(host: Host, world: World):
-    world.change(taste_delay_s=1.5, modules=["g_uzip"])
+    world.change(taste_delay_s=1.5)
+    world.load_uzip()
     with host.lock() as token:
         write(host, A, uzip(), token)
         answer = host.do(Mount(A, "uzip"), token)
@@ -242,7 +252,7 @@ def test_a_plain_iso_is_mounted_without_geom_uzip(host: Host, world: World):
         write(host, A, images.with_magic("iso9660", 300_000), token)
         assert host.do(Mount(A, "iso9660"), token).status == 0
     assert world.state["mounts"][0]["special"] == "/dev/gpt/cgiA"
-    assert world.state["modules"] == []
+    assert not world.uzip_loaded
 
 
 def test_a_slot_whose_device_is_missing_or_small_is_refused(host: Host, world: World):
@@ -351,8 +361,7 @@ def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(host: Host
         lock = host.probe().lock
         assert lock is not None
         assert lock.alive
-        stepped = world.state["sysctl"] | {"kern.boottime": "{ sec = 1700000300, usec = 1 } x"}
-        world.change(sysctl=stepped)
+        world.sysctl("kern.boottime", "{ sec = 1700000300, usec = 1 } Tue Nov 14 22:18:20 2023")
         lock = host.probe().lock
         assert lock is not None
         # The stand-in's clock did not follow its boot time: 300 s apart is another process.

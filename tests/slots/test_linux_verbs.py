@@ -121,9 +121,7 @@ def shell(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_two_deployments_and_the_way_back_under_each_shell(
-    host: Host, shell: str, tmp_path: Path
-):
+def test_two_deployments_and_the_way_back_under_each_shell(host: Host, shell: str, tmp_path: Path):
     host.shell = shell
     one, two = images.squashfs(tmp_path, "one"), images.squashfs(tmp_path, "two")
     with host.lock() as token:

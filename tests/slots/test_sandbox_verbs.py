@@ -481,9 +481,7 @@ def test_what_a_chroot_needs_is_made_inside_and_said(host: Host, tmp_path: Path)
     assert list(root.iterdir()) == []
 
 
-def test_a_missing_mount_point_in_the_image_is_named_and_all_is_undone(
-    host: Host, tmp_path: Path
-):
+def test_a_missing_mount_point_in_the_image_is_named_and_all_is_undone(host: Host, tmp_path: Path):
     host.slots = replace(
         host.slots,
         mounts=(InnerMount(MountKind.TMPFS, "tmp"), InnerMount(MountKind.TMPFS, "var/sessions")),
@@ -579,9 +577,7 @@ def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path):
     assert answer.all("straggler") == (f"{worker.pid} sleep",)
 
 
-def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(
-    host: Host, tmp_path: Path
-):
+def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(host: Host, tmp_path: Path):
     pid_file = tmp_path / "pid"
     command = ("sh", "-c", f"sleep 30 & echo $! >'{pid_file}'")
     with host.lock() as token:
@@ -611,9 +607,7 @@ def test_a_check_tells_status_output_and_time(host: Host, shell: str):
 
 def test_a_script_that_was_cut_anywhere_does_nothing(host: Host):
     nonce = secrets.token_hex(8)
-    script = scripts.script(
-        host.platform, host.slots, scripts.lock_call("ann", "00000000"), nonce
-    )
+    script = scripts.script(host.platform, host.slots, scripts.lock_call("ann", "00000000"), nonce)
     for length in (*range(0, len(script) - 1, 997), *range(len(script) - 60, len(script) - 1)):
         done = subprocess.run(
             ("dash", "-c", script[:length]), capture_output=True, check=False, input=b""

@@ -1,14 +1,14 @@
 """Stand-ins of FreeBSD's commands: they accept what FreeBSD does and refuse all else, loudly.
 
-Run as `python freebsd.py COMMAND ARGUMENT...` with the world in the folder $STANDIN_WORLD:
-`state.json` and `dev/`, whose files are the disks. Paths under /dev/ lead there.
+The world is the folder $STANDIN_WORLD: `state.json`, `log` (what was done, in order), `labels`,
+`modules/`, `sysctl/`, and `dev/`, whose files are the disks; paths under /dev/ lead there.
+The commands that keep no state are sh, in freebsd_sh/: each of these costs a start of Python.
 """
 
 import contextlib
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import time
 import zlib
@@ -24,8 +24,12 @@ ERRNO = {
     "EINVAL": "Invalid argument",
 }
 SECTOR = 512
-SYSCTL = ("kern.osreldate", "kern.boottime", "kern.geom.conftxt", "security.jail.jailed")
-MEMORY_TYPES = ("devfs", "tmpfs", "nullfs", "nfs")  # nfs is beyond the contracts, needed all the same
+MEMORY_TYPES = (
+    "devfs",
+    "tmpfs",
+    "nullfs",
+    "nfs",
+)  # nfs is beyond the contracts, needed all the same
 
 
 def unsupported(*what: str) -> NoReturn:
@@ -47,16 +51,25 @@ class World:
         self.folder = folder
         self.state = state
 
+    def has_uzip(self) -> bool:
+        return (self.folder / "modules/g_uzip").exists()
+
+    def labels(self) -> dict[str, str]:
+        """Return the provider under each label."""
+        lines = (self.folder / "labels").read_text().splitlines()
+        return {line.split()[0]: line.split()[2] for line in lines}
+
     def disk(self, path: str) -> Path | None:
         """Return the file behind a device node, or None if there is no such node."""
         name = path.removeprefix("/dev/")
         if not path.startswith("/dev/") or name.endswith(".uzip"):
             return None
-        file = self.folder / "dev" / self.state["labels"].get(name, name)
+        file = self.folder / "dev" / self.labels().get(name, name)
         return file if file.is_file() else None
 
     def log(self, *words: str) -> None:
-        self.state["log"].append(list(words))
+        with (self.folder / "log").open("a") as log:
+            log.write("\t".join(words) + "\n")
 
     def number(self, path: str) -> int:
         """Return a device number: one for each node."""
@@ -76,15 +89,15 @@ class World:
 
     def aliases(self, path: str) -> list[str]:
         name = path.removeprefix("/dev/")
-        under = self.state["labels"].get(name, name)
-        labels = [label for label, on in self.state["labels"].items() if on == under]
+        under = self.labels().get(name, name)
+        labels = [label for label, on in self.labels().items() if on == under]
         return [f"/dev/{one}" for one in (under, *labels)]
 
     def uzip_size(self, path: str) -> int | None:
         """Return the size of a .uzip node, or None if there is none (yet)."""
         disk = path.removesuffix(".uzip")
         file = self.disk(disk)
-        if not path.endswith(".uzip") or file is None or "g_uzip" not in self.state["modules"]:
+        if not path.endswith(".uzip") or file is None or not self.has_uzip():
             return None
         if self.state["tasted"].get(disk, time.time() + 1) > time.time():
             return None
@@ -190,8 +203,10 @@ def umount_one(operand: str) -> None:
         found = next((one for one in reversed(mounts) if one["node"] == real), None)
         if found is None:
             if not os.path.exists(real):
-                die(f"umount: {operand}: statfs: {ERRNO['ENOENT']}\n"
-                    f"umount: {operand}: unknown file system")
+                die(
+                    f"umount: {operand}: statfs: {ERRNO['ENOENT']}\n"
+                    f"umount: {operand}: unknown file system"
+                )
             die(f"umount: {operand}: not a file system root directory")
         inside = any(one["node"].startswith(real + "/") for one in mounts)
         if inside or any(user["node"] == real for user in here.state["users"]):
@@ -212,7 +227,7 @@ def devfs(argv: list[str]) -> None:
                 here.log("devfs ruleset 4", node)
         case ["-m", node, "rule", "applyset"]:
             with world() as here:
-                if ["devfs ruleset 4", node] not in here.state["log"]:
+                if f"devfs ruleset 4\t{node}\n" not in (here.folder / "log").read_text():
                     unsupported("devfs applyset before ruleset")
             (Path(node) / "mem").unlink()
         case _:
@@ -222,8 +237,7 @@ def devfs(argv: list[str]) -> None:
 # --- dd ----------------------------------------------------------------------------------------
 
 DD_OPERANDS = frozenset(
-    "bs cbs conv count files fillchar ibs if iflag iseek obs of oflag oseek seek skip speed status"
-    .split()
+    "bs cbs conv count files fillchar ibs if iflag iseek obs of oflag oseek seek skip speed status".split()
 )
 DD_CONV = frozenset("notrunc noerror sync osync fsync fdatasync sparse".split())
 
@@ -358,8 +372,10 @@ class Copy:
             if len(block) > room:
                 os.write(target, block[:room])
                 self.report()
-                die(f"dd: {self.target}: short write on character device\n"
-                    f"dd: {self.target}: end of device")
+                die(
+                    f"dd: {self.target}: short write on character device\n"
+                    f"dd: {self.target}: end of device"
+                )
         view = memoryview(block)
         while view:
             view = view[os.write(target, view) :]
@@ -387,46 +403,6 @@ def flags(command: str, argv: list[str], known: str) -> tuple[set[str], list[str
     return given, rest
 
 
-def mv(argv: list[str]) -> None:
-    given, operands = flags("mv", argv, "fhinv")
-    if len(operands) != 2:
-        unsupported("mv", *argv)
-    source, target = operands
-    if os.path.isdir(target) and not ("h" in given and os.path.islink(target)):
-        target = os.path.join(target, os.path.basename(source))
-    os.rename(source, target)
-    with world() as here:
-        here.log("rename", target)
-
-
-def ln(argv: list[str]) -> None:
-    given, operands = flags("ln", argv, "sfhnFwv")
-    if len(operands) != 2:
-        unsupported("ln", *argv)
-    source, target = operands
-    if os.path.isdir(target) and not (given & {"h", "n"} and os.path.islink(target)):
-        target = os.path.join(target, os.path.basename(source))
-    if "f" in given and os.path.lexists(target):
-        os.unlink(target)
-    try:
-        if "s" in given:
-            os.symlink(source, target)
-        else:
-            os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        die(f"ln: {target}: File exists")
-
-
-def fsync(argv: list[str]) -> None:
-    if not argv:
-        die("usage: fsync file ...", 64)
-    for path in argv:
-        if not os.path.exists(path):
-            die(f"fsync: open {path}: {ERRNO['ENOENT']}", 66)
-        with world() as here:
-            here.log("fsync", path.rstrip("/") or "/")
-
-
 def stat(argv: list[str]) -> None:
     follow = argv[:1] == ["-L"]
     match argv[follow:]:
@@ -452,16 +428,6 @@ def stat_field(form: str, path: str) -> str:
         return str(here.number(over[-1]["special"]) if over else os.stat(path).st_dev)
 
 
-def sha256(argv: list[str]) -> None:
-    import hashlib
-
-    match argv:
-        case ["-q"]:
-            sys.stdout.write(hashlib.file_digest(sys.stdin.buffer, "sha256").hexdigest() + "\n")
-        case _:
-            unsupported("sha256", *argv)
-
-
 # --- devices, modules, processes -----------------------------------------------------------------
 
 
@@ -479,46 +445,18 @@ def diskinfo(argv: list[str]) -> None:
     sys.stdout.write(f"{name}\t{SECTOR}\t{size}\t{size // SECTOR}\t0\t0\n")
 
 
-def glabel(argv: list[str]) -> None:
-    if argv != ["status", "-s"]:
-        unsupported("glabel", *argv)
-    with world() as here:
-        for label, under in here.state["labels"].items():
-            sys.stdout.write(f"{label}  N/A  {under}\n")
-
-
 def kldload(argv: list[str]) -> None:
     given, operands = flags("kldload", argv, "nq")
     if operands != ["geom_uzip"]:
         unsupported("kldload", *argv)
     with world() as here:
-        if "g_uzip" in here.state["modules"]:
+        if here.has_uzip():
             if "n" not in given:
                 die("kldload: can't load geom_uzip: module already loaded or in kernel")
             return
-        here.state["modules"].append("g_uzip")
+        (here.folder / "modules/g_uzip").touch()
         for disk in (here.folder / "dev").rglob("*"):
             here.closed(f"/dev/{disk.relative_to(here.folder / 'dev')}")
-
-
-def kldstat(argv: list[str]) -> None:
-    match argv:
-        case ["-q", "-m", name]:
-            with world() as here:
-                sys.exit(0 if name in here.state["modules"] else 1)
-        case _:
-            unsupported("kldstat", *argv)
-
-
-def sysctl(argv: list[str]) -> None:
-    match argv:
-        case ["-n", name] if name in SYSCTL:
-            with world() as here:
-                sys.stdout.write(here.state["sysctl"].get(name, "0") + "\n")
-        case ["-n", name]:
-            die(f"sysctl: unknown oid '{name}'")
-        case _:
-            unsupported("sysctl", *argv)
 
 
 def fuser(argv: list[str]) -> None:
@@ -534,20 +472,6 @@ def fuser(argv: list[str]) -> None:
         if not mounted:
             sys.stdout.write(f"{1:6d}")  # the root filesystem: everybody
     sys.stderr.write("\n")
-
-
-def ps(argv: list[str]) -> None:
-    match argv:
-        case ["-o", "etimes=" | "comm=" | "state=", "-p", pid] if pid.isdigit():
-            sys.exit(subprocess.run(("/bin/ps", *argv), check=False).returncode)
-        case _:
-            unsupported("ps", *argv)
-
-
-def id_(argv: list[str]) -> None:
-    if argv != ["-u"]:
-        unsupported("id", *argv)
-    sys.stdout.write("0\n")
 
 
 def service(argv: list[str]) -> None:
@@ -572,22 +496,20 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "dd": dd,
     "devfs": devfs,
     "diskinfo": diskinfo,
-    "fsync": fsync,
     "fuser": fuser,
-    "glabel": glabel,
-    "id": id_,
     "kldload": kldload,
-    "kldstat": kldstat,
-    "ln": ln,
     "mount": mount,
-    "mv": mv,
-    "ps": ps,
     "service": service,
-    "sha256": sha256,
     "stat": stat,
-    "sysctl": sysctl,
     "umount": umount,
 }
 
-if __name__ == "__main__":
-    COMMANDS[sys.argv[1]](sys.argv[2:])
+
+def launcher(name: str) -> str:
+    """Return the text of an executable that is this command."""
+    here = Path(__file__)
+    return (
+        f"#!/bin/sh\nexec {sys.executable} -S -E -s -c 'import sys; "
+        f'sys.path.insert(0, "{here.parent}"); import {here.stem}; '
+        f'{here.stem}.COMMANDS["{name}"](sys.argv[1:])\' "$@"\n'
+    )

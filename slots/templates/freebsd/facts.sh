@@ -8,7 +8,9 @@ need_rights() {
     [ "$(id -u)" -eq 0 ] || refuse "this needs root on the host"
 }
 
-boot_id() { # $boot_id: the second of the boot; `{ sec = N, usec = M } Thu ...`
+boot_id='' # the second of the boot, asked once: `{ sec = N, usec = M } Thu ...`
+boot_id() { # $boot_id
+    [ -z "$boot_id" ] || return 0
     boot_id=$(sysctl -n kern.boottime)
     boot_id=${boot_id#*sec = }
     boot_id=${boot_id%%,*}
@@ -16,21 +18,25 @@ boot_id() { # $boot_id: the second of the boot; `{ sec = N, usec = M } Thu ...`
 
 # A step of the clock moves kern.boottime and the start times of processes alike, so that the
 # seconds from the boot to a start stay the same: by them a process is known, not by boot_id.
-started() { # PID: $started; empty if there is no such process
-    started=$(ps -o etimes= -p "$1" 2>/dev/null | tr -d ' ') || started=
-    [ -n "$started" ] || return 0
-    boot_id
-    started=$(($(date +%s) - started - boot_id))
+started() { # PID: $started; empty if there is no such process, or only its zombie
+    started_ps=$(ps -o state=,etimes= -p "$1" 2>/dev/null) || started_ps=
+    started=${started_ps##* }
+    case $started_ps in
+        '' | Z*) started='' ;;
+        *)
+            boot_id
+            started=$(($(date +%s) - started - boot_id))
+            ;;
+    esac
 }
 
 running() { # PID: and not a zombie
-    running_state=$(ps -o state= -p "$1" 2>/dev/null) || return 1
-    case $running_state in '' | Z*) return 1 ;; esac
+    started "$1"
+    [ -n "$started" ]
 }
 
 alive() { # PID START BOOT-ID: is this very process still there?
     [ -n "$1" ] && [ -n "$2" ] || return 1
-    running "$1" || return 1
     started "$1"
     [ -n "$started" ] && [ "$((started - $2))" -le 2 ] && [ "$(($2 - started))" -le 2 ]
 }
