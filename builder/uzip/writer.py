@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import BinaryIO, NamedTuple
 
 from builder.clusters import Cluster, ZeroRun
@@ -60,17 +61,20 @@ def write(
     level: int,
     cluster_bytes: int,
     threads: int | None = None,
+    store_all: bool = False,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Written:
     """Write `count` clusters to `out`, which is empty and can be read and sought.
 
-    `on_progress` is told how many bytes of the volume are done.
+    `store_all` leaves no holes and makes no references, for readers that know neither (qemu's
+    cloop). `on_progress` is told how many bytes of the volume are done.
     """
     check_cluster_bytes(codec, cluster_bytes)
-    image = _Image(out, codec, cluster_bytes, count)
+    image = _Image(out, codec, cluster_bytes, count, 0 if store_all else SEARCH_STEPS)
     out.seek(image.end)
     zeros = bytes(cluster_bytes)
-    items = _elided(clusters, count, zeros)
+    whole = _whole(clusters, count, zeros)
+    items = _filled(whole, zeros) if store_all else _elided(whole, count, zeros)
     for item in _packed(items, codec, level, threads or default_threads()):
         match item:
             case ZeroRun(run):
@@ -148,6 +152,18 @@ def _result(item: "ZeroRun | Future[_Packed]") -> ZeroRun | _Packed:
     return item if isinstance(item, ZeroRun) else item.result()
 
 
+def _whole(clusters: Iterable[Cluster], count: int, zeros: bytes) -> Iterator[Cluster]:
+    """Pass on what comes, if it is what was said."""
+    at = 0
+    for item in clusters:
+        at += item.count if isinstance(item, ZeroRun) else 1
+        if isinstance(item, bytes) and len(item) != len(zeros):
+            raise ValueError(f"cluster {at} has {len(item)} bytes, not {len(zeros)}")
+        yield item
+    if at != count:
+        raise ValueError(f"{at} clusters came, not {count}")
+
+
 def _elided(clusters: Iterable[Cluster], count: int, zeros: bytes) -> Iterator[Cluster]:
     """Turn clusters of zeros into runs, but keep the last cluster whatever it holds.
 
@@ -161,22 +177,30 @@ def _elided(clusters: Iterable[Cluster], count: int, zeros: bytes) -> Iterator[C
                 yield from (ZeroRun(run - 1), zeros) if at == count else (item,)
             case data:
                 at += 1
-                if len(data) != len(zeros):
-                    raise ValueError(f"cluster {at} has {len(data)} bytes, not {len(zeros)}")
                 yield ZeroRun(1) if data == zeros and at != count else data
-    if at != count:
-        raise ValueError(f"{at} clusters came, not {count}")
+
+
+def _filled(clusters: Iterable[Cluster], zeros: bytes) -> Iterator[bytes]:
+    """Turn runs into clusters of zeros."""
+    for item in clusters:
+        match item:
+            case ZeroRun(run):
+                yield from repeat(zeros, run)
+            case data:
+                yield data
 
 
 class _Image:
     """The image as far as it is written."""
 
-    def __init__(self, out: BinaryIO, codec: Codec, cluster_bytes: int, count: int) -> None:
+    def __init__(
+        self, out: BinaryIO, codec: Codec, cluster_bytes: int, count: int, search_steps: int
+    ) -> None:
         head = head_bytes(count)
         self._out, self._codec, self._cluster_bytes, self._count = out, codec, cluster_bytes, count
         self._first: dict[str, int] = {}  # digest -> the first cluster stored with it
         self._last_offset = 0
-        self._steps_left = SEARCH_STEPS
+        self._steps_left = search_steps
         self.end = head + -head % SECTOR_BYTES
         self.toc = array("Q")
         self.pieces: list[Piece] = []

@@ -31,6 +31,8 @@ def image(
     size: int = SIZE,
     count: int | None = None,
     threads: int = 2,
+    *,
+    store_all: bool = False,
 ) -> tuple[bytes, Written]:
     """Write an image; the count is that of the clusters unless it is given."""
     chosen, level = codec_of(codec)
@@ -44,5 +46,6 @@ def image(
         level=level,
         cluster_bytes=size,
         threads=threads,
+        store_all=store_all,
     )
     return out.getvalue(), written

@@ -153,6 +153,14 @@ def test_the_magic_says_codec_and_references(
     judged(having)
 
 
+@ALL_CODECS
+def test_an_image_that_stores_all_has_neither_holes_nor_references(codec: str) -> None:
+    items: list[Cluster] = [text(1), text(1), ZeroRun(3), bytes(SIZE), text(2), text(1), text(3)]
+    data, written = image(items, codec, store_all=True)
+    assert judged(data).volume() == volume(items, SIZE)
+    assert (written.stored, written.elided, written.references) == (9, 0, 0)
+
+
 def test_references_stop_when_their_search_would_take_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
