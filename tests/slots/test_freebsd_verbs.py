@@ -146,7 +146,7 @@ def serve(host: Host, name: SlotName, image: images.Image, token: str) -> None:
         assert answer.status == 0, (action, answer)
 
 
-def test_two_deployments_and_the_way_back(host: Host, world: World):
+def test_two_deployments_and_the_way_back(host: Host, world: World) -> None:
     one, two = uzip(1), uzip(2)
     assert host.probe().formats == ("iso9660",)  # geom_uzip is not loaded, nor on this disk
     with host.lock() as token:
@@ -171,7 +171,9 @@ def test_two_deployments_and_the_way_back(host: Host, world: World):
     assert not any(one["spoiled"] for one in world.state["mounts"])
 
 
-def test_the_link_is_renamed_and_its_folder_made_durable_after_that(host: Host, world: World):
+def test_the_link_is_renamed_and_its_folder_made_durable_after_that(
+    host: Host, world: World
+) -> None:
     with host.lock() as token:
         serve(host, A, uzip(), token)
     web = str(Path(host.slots.link).parent)
@@ -180,7 +182,7 @@ def test_the_link_is_renamed_and_its_folder_made_durable_after_that(host: Host, 
     assert not list(Path(web).glob(".cgi*"))
 
 
-def test_each_record_is_durable_before_and_after_its_rename(host: Host, world: World):
+def test_each_record_is_durable_before_and_after_its_rename(host: Host, world: World) -> None:
     with host.lock() as token:
         write(host, A, uzip(), token)
     record = f"{host.slots.records}/cgi.A.image"
@@ -189,7 +191,7 @@ def test_each_record_is_durable_before_and_after_its_rename(host: Host, world: W
     assert world.log[renamed + 1] == ["fsync", host.slots.records]
 
 
-def test_an_erase_is_recorded_before_the_first_byte_is_written(host: Host, world: World):
+def test_an_erase_is_recorded_before_the_first_byte_is_written(host: Host, world: World) -> None:
     with host.lock() as token:
         host.do(Erase(A), token)
     first_write = next(n for n, entry in enumerate(world.log) if entry[0] == "dd")
@@ -197,7 +199,7 @@ def test_an_erase_is_recorded_before_the_first_byte_is_written(host: Host, world
     assert world.log[first_write - 1] == ["fsync", host.slots.records]
 
 
-def test_the_page_with_the_magic_is_written_last(host: Host, world: World):
+def test_the_page_with_the_magic_is_written_last(host: Host, world: World) -> None:
     with host.lock() as token:
         write(host, A, uzip(), token)
     writes = [entry for entry in world.log if entry[0] == "dd"]
@@ -209,7 +211,7 @@ def test_the_page_with_the_magic_is_written_last(host: Host, world: World):
 @pytest.mark.parametrize("special", ["/dev/gpt/cgiA.uzip", "/dev/ada0p5.uzip", "/dev/ada0p5"])
 def test_a_mounted_slot_is_refused_since_the_kernel_would_let_dd_write(
     host: Host, world: World, special: str, tmp_path: Path
-):
+) -> None:
     mount = {"special": special, "node": str(tmp_path), "type": "cd9660", "opts": "ro"}
     world.change(mounts=[mount | {"spoiled": False}])
     world.load_uzip()
@@ -228,7 +230,7 @@ def test_a_mounted_slot_is_refused_since_the_kernel_would_let_dd_write(
     assert str(tmp_path) in host.probe().status(A).mount_note
 
 
-def test_the_mount_waits_for_geom_to_taste_again(host: Host, world: World):
+def test_the_mount_waits_for_geom_to_taste_again(host: Host, world: World) -> None:
     world.change(taste_delay_s=1.5)
     world.load_uzip()
     with host.lock() as token:
@@ -238,7 +240,7 @@ def test_the_mount_waits_for_geom_to_taste_again(host: Host, world: World):
     assert world.state["mounts"][0]["special"] == "/dev/gpt/cgiA.uzip"
 
 
-def test_an_image_that_geom_does_not_take_is_named(host: Host, world: World):
+def test_an_image_that_geom_does_not_take_is_named(host: Host, world: World) -> None:
     with host.lock() as token:
         write(host, A, images.with_magic("squashfs", 300_000), token)
         answer = host.do(Mount(A, "uzip"), token)
@@ -247,7 +249,7 @@ def test_an_image_that_geom_does_not_take_is_named(host: Host, world: World):
     assert world.state["mounts"] == []
 
 
-def test_a_plain_iso_is_mounted_without_geom_uzip(host: Host, world: World):
+def test_a_plain_iso_is_mounted_without_geom_uzip(host: Host, world: World) -> None:
     with host.lock() as token:
         write(host, A, images.with_magic("iso9660", 300_000), token)
         assert host.do(Mount(A, "iso9660"), token).status == 0
@@ -255,7 +257,7 @@ def test_a_plain_iso_is_mounted_without_geom_uzip(host: Host, world: World):
     assert not world.uzip_loaded
 
 
-def test_a_slot_whose_device_is_missing_or_small_is_refused(host: Host, world: World):
+def test_a_slot_whose_device_is_missing_or_small_is_refused(host: Host, world: World) -> None:
     image = uzip(size_bytes=SLOT_BYTES + 4096)
     with host.lock() as token:
         host.do(Erase(A), token)
@@ -265,7 +267,7 @@ def test_a_slot_whose_device_is_missing_or_small_is_refused(host: Host, world: W
     assert host.probe().status(B).device_kind is DeviceKind.MISSING
 
 
-def test_a_damaged_slot_is_not_proven(host: Host, world: World):
+def test_a_damaged_slot_is_not_proven(host: Host, world: World) -> None:
     image = uzip()
     with host.lock() as token:
         write(host, A, image, token)
@@ -280,7 +282,7 @@ def test_a_damaged_slot_is_not_proven(host: Host, world: World):
 
 def test_what_a_chroot_needs_is_mounted_in_order_and_undone_in_reverse(
     host: Host, world: World, tmp_path: Path
-):
+) -> None:
     (tmp_path / "homes").mkdir()
     (tmp_path / "hosts").write_text("192.0.2.1 www\n")
     host.slots = replace(
@@ -315,7 +317,7 @@ def test_what_a_chroot_needs_is_mounted_in_order_and_undone_in_reverse(
     assert world.state["mounts"] == []
 
 
-def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, world: World):
+def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, world: World) -> None:
     host.slots = replace(
         host.slots,
         mounts=(
@@ -331,7 +333,9 @@ def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, wor
     assert world.state["mounts"] == []
 
 
-def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(host: Host, world: World):
+def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(
+    host: Host, world: World
+) -> None:
     with host.lock() as token:
         serve(host, A, uzip(1), token)
         serve(host, B, uzip(2), token)
@@ -356,7 +360,9 @@ def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(host: Hos
         assert host.run(scripts.users_call(A)).all("user") == ()
 
 
-def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(host: Host, world: World):
+def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(
+    host: Host, world: World
+) -> None:
     with host.lock("ann@desk"):
         lock = host.probe().lock
         assert lock is not None
@@ -382,7 +388,7 @@ def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(host: Host
 )
 def test_stand_ins_refuse_what_freebsd_does_not_have(
     host: Host, world: World, command: str, argv: list[str]
-):
+) -> None:
     answer = host.run(scripts.check_call((command, *argv), 10))
     assert answer.first("exit") == "64", answer
     assert "unsupported" in " ".join(answer.all("output"))

@@ -121,7 +121,9 @@ def shell(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_two_deployments_and_the_way_back_under_each_shell(host: Host, shell: str, tmp_path: Path):
+def test_two_deployments_and_the_way_back_under_each_shell(
+    host: Host, shell: str, tmp_path: Path
+) -> None:
     host.shell = shell
     one, two = images.squashfs(tmp_path, "one"), images.squashfs(tmp_path, "two")
     with host.lock() as token:
@@ -141,7 +143,7 @@ def test_two_deployments_and_the_way_back_under_each_shell(host: Host, shell: st
     assert not host.probe().status(B).mounted
 
 
-def test_it_all_works_with_busybox_alone(host: Host, tmp_path: Path):
+def test_it_all_works_with_busybox_alone(host: Host, tmp_path: Path) -> None:
     if shutil.which("busybox") is None:
         pytest.skip("needs busybox")
     applets = tmp_path / "applets"
@@ -161,7 +163,7 @@ def test_it_all_works_with_busybox_alone(host: Host, tmp_path: Path):
     assert host.probe().missing == ()
 
 
-def test_a_slot_mounted_under_any_name_is_not_written(host: Host, tmp_path: Path):
+def test_a_slot_mounted_under_any_name_is_not_written(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -177,7 +179,7 @@ def test_a_slot_mounted_under_any_name_is_not_written(host: Host, tmp_path: Path
         assert str(elsewhere) in host.probe().status(A).mount_note
 
 
-def test_a_slot_mounted_in_another_namespace_is_not_written(host: Host, tmp_path: Path):
+def test_a_slot_mounted_in_another_namespace_is_not_written(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         assert host.do(Mount(A, "squashfs"), token).status == 0
@@ -189,7 +191,7 @@ def test_a_slot_mounted_in_another_namespace_is_not_written(host: Host, tmp_path
     assert "mount namespace of pid" in answer.first("error")
 
 
-def test_a_mount_over_the_slot_is_told_and_not_served(host: Host, tmp_path: Path):
+def test_a_mount_over_the_slot_is_told_and_not_served(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         host.do(Mount(A, "squashfs"), token)
@@ -201,7 +203,7 @@ def test_a_mount_over_the_slot_is_told_and_not_served(host: Host, tmp_path: Path
             assert host.do(action, token).status == 20
 
 
-def test_a_plain_file_where_the_device_should_be_is_refused(host: Host, tmp_path: Path):
+def test_a_plain_file_where_the_device_should_be_is_refused(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "plain"
     file.write_bytes(bytes(SLOT_BYTES))
     host.slots = replace(
@@ -214,7 +216,7 @@ def test_a_plain_file_where_the_device_should_be_is_refused(host: Host, tmp_path
     assert host.probe().status(A).device_kind is DeviceKind.FILE
 
 
-def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_path: Path):
+def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     art = image.artefact
     with host.lock() as token:
@@ -227,7 +229,7 @@ def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_pat
     assert host.probe().status(A).holds is None
 
 
-def test_a_half_written_slot_cannot_be_mounted_by_anyone(host: Host, tmp_path: Path):
+def test_a_half_written_slot_cannot_be_mounted_by_anyone(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     point = tmp_path / "by-hand"
     point.mkdir()
@@ -259,7 +261,7 @@ def with_inner_mounts(host: Host, folder: Path) -> SlotSet:
     )
 
 
-def test_what_a_chroot_needs_is_mounted_inside_and_undone(host: Host, tmp_path: Path):
+def test_what_a_chroot_needs_is_mounted_inside_and_undone(host: Host, tmp_path: Path) -> None:
     host.slots = with_inner_mounts(host, tmp_path)
     root = host.slots.slot(A).mount_point
     with host.lock() as token:
@@ -285,7 +287,9 @@ def test_what_a_chroot_needs_is_mounted_inside_and_undone(host: Host, tmp_path: 
     assert root not in inside(host, "cat", "/proc/self/mountinfo").replace("\\040", " ")
 
 
-def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, tmp_path: Path):
+def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(
+    host: Host, tmp_path: Path
+) -> None:
     host.slots = replace(
         host.slots,
         mounts=(
@@ -302,7 +306,7 @@ def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(host: Host, tmp
     assert not host.probe().status(A).mounted
 
 
-def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path):
+def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path) -> None:
     host.slots = with_inner_mounts(host, tmp_path)
     root = host.slots.slot(A).mount_point
     shared = tmp_path / "shared data"
@@ -350,7 +354,7 @@ def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path
         assert host.do(Unmount(A), token).status == 0
 
 
-def test_a_format_that_is_not_in_the_slot_is_refused(host: Host, tmp_path: Path):
+def test_a_format_that_is_not_in_the_slot_is_refused(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         answer = host.do(Mount(A, "erofs"), token)
@@ -358,7 +362,7 @@ def test_a_format_that_is_not_in_the_slot_is_refused(host: Host, tmp_path: Path)
     assert "no erofs image but squashfs" in answer.first("error")
 
 
-def test_a_second_deployer_is_refused_while_the_first_works(host: Host):
+def test_a_second_deployer_is_refused_while_the_first_works(host: Host) -> None:
     with host.lock("ann@desk"):
         answer = host.run(scripts.lock_call("bob@desk", secrets.token_hex(8)))
     assert answer.status == 22

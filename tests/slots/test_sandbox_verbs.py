@@ -87,7 +87,7 @@ def damage(path: str, offset: int) -> None:
 
 def test_a_whole_deployment_and_the_way_back_under_each_shell(
     slots: SlotSet, shell: str, tmp_path: Path
-):
+) -> None:
     host = Host(Sandbox(), slots, shell=shell, noise="welcome!")
     one, two = images.squashfs(tmp_path, "one"), images.squashfs(tmp_path, "two")
     assert host.probe().link_kind is LinkKind.MISSING
@@ -119,7 +119,7 @@ def test_a_whole_deployment_and_the_way_back_under_each_shell(
     assert not host.probe().status(B).mounted
 
 
-def test_every_verb_can_be_run_twice(host: Host, tmp_path: Path):
+def test_every_verb_can_be_run_twice(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     art = image.artefact
     with host.lock() as token:
@@ -140,7 +140,7 @@ def test_every_verb_can_be_run_twice(host: Host, tmp_path: Path):
     assert active(host.slots, host.probe()) is A
 
 
-def test_the_universal_probe_answers_for_linux(host: Host):
+def test_the_universal_probe_answers_for_linux(host: Host) -> None:
     nonce = secrets.token_hex(8)
     script = scripts.script(None, host.slots, scripts.probe_call(), nonce)
     out = subprocess.run(("sh", "-c", script), capture_output=True, check=False).stdout
@@ -152,14 +152,14 @@ def test_the_universal_probe_answers_for_linux(host: Host):
         assert "root" in answer.first("error")
 
 
-def test_a_probe_changes_nothing(host: Host):
+def test_a_probe_changes_nothing(host: Host) -> None:
     folder = Path(host.slots.link).parent
     before = sorted(str(path) for path in folder.rglob("*"))
     host.probe()
     assert sorted(str(path) for path in folder.rglob("*")) == before
 
 
-def test_erasing_zeroes_the_head_and_drops_the_records(host: Host, tmp_path: Path):
+def test_erasing_zeroes_the_head_and_drops_the_records(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     with host.lock() as token:
         write(host, A, image, token)
@@ -173,7 +173,7 @@ def test_erasing_zeroes_the_head_and_drops_the_records(host: Host, tmp_path: Pat
     assert len(data) == SLOT_BYTES
 
 
-def test_a_lost_record_of_a_write_is_the_same_as_empty(host: Host):
+def test_a_lost_record_of_a_write_is_the_same_as_empty(host: Host) -> None:
     with host.lock() as token:
         host.do(Erase(A), token)
     (Path(host.slots.records) / "cgi.A.writing").unlink()
@@ -181,7 +181,7 @@ def test_a_lost_record_of_a_write_is_the_same_as_empty(host: Host):
 
 
 @pytest.mark.parametrize("change", [-4096, -1, 1, 4096])
-def test_a_payload_of_the_wrong_length_is_no_success(host: Host, change: int):
+def test_a_payload_of_the_wrong_length_is_no_success(host: Host, change: int) -> None:
     image = images.with_magic("uzip", 300_000)
     body = image.body[:change] if change < 0 else image.body + bytes(change)
     with host.lock() as token:
@@ -194,7 +194,7 @@ def test_a_payload_of_the_wrong_length_is_no_success(host: Host, change: int):
 
 
 @pytest.mark.parametrize("size", [65_536, 69_632, 131_072, 135_168])
-def test_images_of_every_shape_arrive_whole(host: Host, size: int):
+def test_images_of_every_shape_arrive_whole(host: Host, size: int) -> None:
     image = images.with_magic("iso9660", size)
     with host.lock() as token:
         write(host, B, image, token)
@@ -203,7 +203,9 @@ def test_images_of_every_shape_arrive_whole(host: Host, size: int):
     assert data[size:] == bytes(SLOT_BYTES - size)
 
 
-def test_a_half_written_slot_cannot_be_mounted_even_without_records(host: Host, tmp_path: Path):
+def test_a_half_written_slot_cannot_be_mounted_even_without_records(
+    host: Host, tmp_path: Path
+) -> None:
     image = images.squashfs(tmp_path, "one")
     with host.lock() as token:
         host.do(Erase(A), token)
@@ -215,7 +217,7 @@ def test_a_half_written_slot_cannot_be_mounted_even_without_records(host: Host, 
     assert "holds no squashfs image" in answer.first("error")
 
 
-def test_a_slot_that_was_not_erased_is_not_filled(host: Host, tmp_path: Path):
+def test_a_slot_that_was_not_erased_is_not_filled(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     with host.lock() as token:
         write(host, A, image, token)
@@ -224,7 +226,7 @@ def test_a_slot_that_was_not_erased_is_not_filled(host: Host, tmp_path: Path):
     assert host.probe().status(A).proof is not None
 
 
-def test_a_head_that_was_damaged_on_the_way_is_not_written(host: Host):
+def test_a_head_that_was_damaged_on_the_way_is_not_written(host: Host) -> None:
     image = images.with_magic("uzip", 300_000)
     head = bytes((image.head[0] ^ 1,)) + image.head[1:]
     with host.lock() as token:
@@ -235,7 +237,7 @@ def test_a_head_that_was_damaged_on_the_way_is_not_written(host: Host):
     assert host.probe().status(A).state is SlotState.WRITING
 
 
-def test_a_damaged_slot_is_not_proven_and_forgets_its_image(host: Host, tmp_path: Path):
+def test_a_damaged_slot_is_not_proven_and_forgets_its_image(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     art = image.artefact
     with host.lock() as token:
@@ -249,7 +251,7 @@ def test_a_damaged_slot_is_not_proven_and_forgets_its_image(host: Host, tmp_path
     assert (status.image, status.proof) == (None, None)
 
 
-def test_a_proof_of_another_boot_is_no_proof(host: Host, tmp_path: Path):
+def test_a_proof_of_another_boot_is_no_proof(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
     record = Path(host.slots.records) / "cgi.A.proof"
@@ -258,7 +260,7 @@ def test_a_proof_of_another_boot_is_no_proof(host: Host, tmp_path: Path):
     assert host.probe().status(A).proof is None
 
 
-def test_records_of_another_head_say_nothing(host: Host, tmp_path: Path):
+def test_records_of_another_head_say_nothing(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         host.do(Judge(A, Verdict.GOOD), token)
@@ -268,7 +270,7 @@ def test_records_of_another_head_say_nothing(host: Host, tmp_path: Path):
     assert (status.proof, status.verdict) == (None, None)
 
 
-def test_the_active_and_the_mounted_slot_are_not_written(host: Host, tmp_path: Path):
+def test_the_active_and_the_mounted_slot_are_not_written(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     with host.lock() as token:
         write(host, A, image, token)
@@ -290,7 +292,7 @@ def test_the_active_and_the_mounted_slot_are_not_written(host: Host, tmp_path: P
     assert Path(host.slots.slot(A).device).read_bytes() == before
 
 
-def test_a_slot_too_small_or_missing_is_refused(host: Host):
+def test_a_slot_too_small_or_missing_is_refused(host: Host) -> None:
     image = images.with_magic("uzip", SLOT_BYTES + 4096)
     with host.lock() as token:
         host.do(Erase(A), token)
@@ -305,7 +307,7 @@ def test_a_slot_too_small_or_missing_is_refused(host: Host):
     assert host.probe().status(B).device_kind is DeviceKind.MISSING
 
 
-def test_only_the_holder_of_the_lock_changes_anything(host: Host):
+def test_only_the_holder_of_the_lock_changes_anything(host: Host) -> None:
     with host.lock("ann@desk") as token:
         second = host.run(scripts.lock_call("bob@desk", secrets.token_hex(8)))
         assert isinstance(scripts.error_of(second, "www1"), LockedError)
@@ -319,7 +321,7 @@ def test_only_the_holder_of_the_lock_changes_anything(host: Host):
     assert host.do(Erase(A), token).status == 22
 
 
-def test_the_lock_of_a_killed_holder_is_stale_and_taken_over(host: Host):
+def test_the_lock_of_a_killed_holder_is_stale_and_taken_over(host: Host) -> None:
     with host.lock("ann@desk") as token:
         lock = host.probe().lock
         assert lock is not None
@@ -339,7 +341,7 @@ def wait_until_gone_or_zombie(pid: int) -> None:
         pass
 
 
-def test_the_lock_of_an_earlier_boot_is_stale(host: Host):
+def test_the_lock_of_an_earlier_boot_is_stale(host: Host) -> None:
     records = Path(host.slots.records)
     records.mkdir()
     (records / "cgi.lock").write_text(
@@ -352,7 +354,7 @@ def test_the_lock_of_an_earlier_boot_is_stale(host: Host):
         assert host.do(Erase(A), token).status == 0
 
 
-def test_a_lock_file_that_a_power_cut_emptied_is_stale(host: Host):
+def test_a_lock_file_that_a_power_cut_emptied_is_stale(host: Host) -> None:
     records = Path(host.slots.records)
     records.mkdir()
     (records / "cgi.lock").touch()
@@ -360,7 +362,7 @@ def test_a_lock_file_that_a_power_cut_emptied_is_stale(host: Host):
         assert host.do(Erase(A), token).status == 0
 
 
-def test_unlock_ends_the_holder(host: Host):
+def test_unlock_ends_the_holder(host: Host) -> None:
     with host.lock("ann@desk"):
         lock = host.probe().lock
         assert lock is not None
@@ -372,7 +374,7 @@ def test_unlock_ends_the_holder(host: Host):
     assert host.run(scripts.unlock_call()).all("unlocked") == ()
 
 
-def test_a_second_writer_of_a_slot_is_refused_and_unlock_ends_the_first(host: Host):
+def test_a_second_writer_of_a_slot_is_refused_and_unlock_ends_the_first(host: Host) -> None:
     image = images.with_magic("uzip", 400_000)
     with host.lock() as token:
         host.do(Erase(A), token)
@@ -393,7 +395,7 @@ def test_a_second_writer_of_a_slot_is_refused_and_unlock_ends_the_first(host: Ho
         assert host.do(Erase(A), token).status == 0
 
 
-def test_a_writer_whose_shell_was_killed_lives_while_its_dd_does(host: Host):
+def test_a_writer_whose_shell_was_killed_lives_while_its_dd_does(host: Host) -> None:
     image = images.with_magic("uzip", 400_000)
     with host.lock() as token:
         host.do(Erase(A), token)
@@ -412,7 +414,7 @@ def test_a_writer_whose_shell_was_killed_lives_while_its_dd_does(host: Host):
         assert host.do(Erase(A), token).status == 0
 
 
-def test_a_connection_that_ends_within_a_fill_leaves_no_writer(host: Host):
+def test_a_connection_that_ends_within_a_fill_leaves_no_writer(host: Host) -> None:
     image = images.with_magic("uzip", 400_000)
     with host.lock() as token:
         host.do(Erase(A), token)
@@ -421,7 +423,7 @@ def test_a_connection_that_ends_within_a_fill_leaves_no_writer(host: Host):
         assert not list(Path(host.slots.records).glob(".*"))
 
 
-def test_a_link_that_is_a_folder_is_never_replaced(host: Host, tmp_path: Path):
+def test_a_link_that_is_a_folder_is_never_replaced(host: Host, tmp_path: Path) -> None:
     Path(host.slots.link).mkdir()
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
@@ -432,7 +434,7 @@ def test_a_link_that_is_a_folder_is_never_replaced(host: Host, tmp_path: Path):
     assert Path(host.slots.link).is_dir()
 
 
-def test_a_slot_that_is_not_mounted_is_not_flipped_to(host: Host, tmp_path: Path):
+def test_a_slot_that_is_not_mounted_is_not_flipped_to(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         answer = host.do(Flip(A), token)
@@ -440,7 +442,7 @@ def test_a_slot_that_is_not_mounted_is_not_flipped_to(host: Host, tmp_path: Path
     assert not Path(host.slots.link).is_symlink()
 
 
-def test_links_that_a_killed_flip_left_are_cleaned(host: Host, tmp_path: Path):
+def test_links_that_a_killed_flip_left_are_cleaned(host: Host, tmp_path: Path) -> None:
     folder = Path(host.slots.link).parent
     (folder / ".cgi.flip.4711").symlink_to("cgi2")
     with host.lock() as token:
@@ -450,7 +452,7 @@ def test_links_that_a_killed_flip_left_are_cleaned(host: Host, tmp_path: Path):
     assert not list(folder.glob(".cgi.*"))
 
 
-def test_what_a_chroot_needs_is_made_inside_and_said(host: Host, tmp_path: Path):
+def test_what_a_chroot_needs_is_made_inside_and_said(host: Host, tmp_path: Path) -> None:
     (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.1\n")
     (tmp_path / "homes").mkdir()
     host.slots = replace(
@@ -481,7 +483,9 @@ def test_what_a_chroot_needs_is_made_inside_and_said(host: Host, tmp_path: Path)
     assert list(root.iterdir()) == []
 
 
-def test_a_missing_mount_point_in_the_image_is_named_and_all_is_undone(host: Host, tmp_path: Path):
+def test_a_missing_mount_point_in_the_image_is_named_and_all_is_undone(
+    host: Host, tmp_path: Path
+) -> None:
     host.slots = replace(
         host.slots,
         mounts=(InnerMount(MountKind.TMPFS, "tmp"), InnerMount(MountKind.TMPFS, "var/sessions")),
@@ -495,7 +499,9 @@ def test_a_missing_mount_point_in_the_image_is_named_and_all_is_undone(host: Hos
     assert list(Path(host.slots.slot(A).mount_point).iterdir()) == []
 
 
-def test_a_symlink_in_the_image_does_not_lead_a_mount_out_of_the_slot(host: Host, tmp_path: Path):
+def test_a_symlink_in_the_image_does_not_lead_a_mount_out_of_the_slot(
+    host: Host, tmp_path: Path
+) -> None:
     host.slots = replace(host.slots, mounts=(InnerMount(MountKind.TMPFS, "escape"),))
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
@@ -504,7 +510,9 @@ def test_a_symlink_in_the_image_does_not_lead_a_mount_out_of_the_slot(host: Host
     assert "symlink" in answer.first("error")
 
 
-def test_a_file_of_the_host_that_is_missing_is_refused_before_anything(host: Host, tmp_path: Path):
+def test_a_file_of_the_host_that_is_missing_is_refused_before_anything(
+    host: Host, tmp_path: Path
+) -> None:
     file = HostFile("hosts", str(tmp_path / "absent"))
     host.slots = replace(
         host.slots, mounts=(InnerMount(MountKind.FILES, "etc/host", files=(file,)),)
@@ -516,7 +524,7 @@ def test_a_file_of_the_host_that_is_missing_is_refused_before_anything(host: Hos
     assert str(tmp_path / "absent") in answer.first("error")
 
 
-def test_a_folder_that_no_mount_made_is_not_removed(host: Host, tmp_path: Path):
+def test_a_folder_that_no_mount_made_is_not_removed(host: Host, tmp_path: Path) -> None:
     home = Path(host.slots.slot(A).mount_point)
     home.mkdir()
     (home / "precious").touch()
@@ -535,7 +543,7 @@ def mounted_active(host: Host, tmp_path: Path, token: str) -> str:
     return host.slots.slot(A).mount_point
 
 
-def test_users_of_a_slot_are_found_and_keep_it_mounted(host: Host, tmp_path: Path):
+def test_users_of_a_slot_are_found_and_keep_it_mounted(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         old = mounted_active(host, tmp_path, token)
         with process("sleep", "60", cwd=old) as worker:
@@ -548,7 +556,7 @@ def test_users_of_a_slot_are_found_and_keep_it_mounted(host: Host, tmp_path: Pat
         assert host.do(Unmount(A), token).status == 0
 
 
-def test_only_services_that_use_the_old_slot_are_restarted(host: Host, tmp_path: Path):
+def test_only_services_that_use_the_old_slot_are_restarted(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         old = mounted_active(host, tmp_path, token)
         with process("sleep", "60", cwd=old) as worker:
@@ -565,7 +573,7 @@ def test_only_services_that_use_the_old_slot_are_restarted(host: Host, tmp_path:
         assert not (tmp_path / "touched").exists()
 
 
-def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path):
+def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path) -> None:
     with host.lock() as token:
         old = mounted_active(host, tmp_path, token)
         with process("sleep", "60", cwd=old) as worker:
@@ -577,7 +585,9 @@ def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path):
     assert answer.all("straggler") == (f"{worker.pid} sleep",)
 
 
-def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(host: Host, tmp_path: Path):
+def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(
+    host: Host, tmp_path: Path
+) -> None:
     pid_file = tmp_path / "pid"
     command = ("sh", "-c", f"sleep 30 & echo $! >'{pid_file}'")
     with host.lock() as token:
@@ -586,13 +596,13 @@ def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(host: Ho
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
-def test_a_service_without_a_command_is_refused_in_the_sandbox(host: Host):
+def test_a_service_without_a_command_is_refused_in_the_sandbox(host: Host) -> None:
     with host.lock() as token:
         answer = host.do(Restart(A, (Service("nginx", ("nginx",), always=True),)), token)
     assert isinstance(scripts.error_of(answer, "www1"), Refused)
 
 
-def test_a_check_tells_status_output_and_time(host: Host, shell: str):
+def test_a_check_tells_status_output_and_time(host: Host, shell: str) -> None:
     host.shell = shell
     fine = host.run(scripts.check_call(("echo", "all 'well'\n$HOME"), 5))
     assert (fine.status, fine.first("exit")) == (0, "0")
@@ -605,7 +615,7 @@ def test_a_check_tells_status_output_and_time(host: Host, shell: str):
     assert (absent.status, absent.first("exit")) == (21, "127")
 
 
-def test_a_script_that_was_cut_anywhere_does_nothing(host: Host):
+def test_a_script_that_was_cut_anywhere_does_nothing(host: Host) -> None:
     nonce = secrets.token_hex(8)
     script = scripts.script(host.platform, host.slots, scripts.lock_call("ann", "00000000"), nonce)
     for length in (*range(0, len(script) - 1, 997), *range(len(script) - 60, len(script) - 1)):
@@ -616,7 +626,7 @@ def test_a_script_that_was_cut_anywhere_does_nothing(host: Host):
     assert not Path(host.slots.records).exists()
 
 
-def test_an_ordinary_user_can_do_all_of_it(slots: SlotSet, tmp_path: Path):
+def test_an_ordinary_user_can_do_all_of_it(slots: SlotSet, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("the other tests run as an ordinary user already")
     image = images.squashfs(tmp_path, "one")

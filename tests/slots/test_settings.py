@@ -36,6 +36,7 @@ class _File(_Strict):
     formats: tuple[Literal["uzip", "squashfs"], ...] = ("uzip",)
     cluster: int | None = None
     hosts: dict[str, _Host] = {}
+    packing: dict[Literal["uzip", "squashfs"], int] = {}
 
 
 def _fault(settings: dict[str, Any]) -> str:
@@ -58,6 +59,10 @@ def _fault(settings: dict[str, Any]) -> str:
         ),
         ({"hosts": {"a": {"checks": [{"kind": "http"}]}}}, ["checks[0].http.url is missing"]),
         ({"zzzzz": 1}, ["zzzzz is unknown"]),
+        (
+            {"packing": {"squashf": 1}},
+            ["packing.squashf is 'squashf', not one of squashfs, uzip (did you mean squashfs?)"],
+        ),
     ],
 )
 def test_a_fault_names_its_place_and_the_nearest_right_name(

@@ -1,3 +1,4 @@
+# ruff: noqa: PTH - os.path starts faster than pathlib, and each command is a start
 """Stand-ins of FreeBSD's commands: they accept what FreeBSD does and refuse all else, loudly.
 
 The world is the folder $STANDIN_WORLD: `state.json`, `log` (what was done, in order), `labels`,
@@ -237,9 +238,28 @@ def devfs(argv: list[str]) -> None:
 # --- dd ----------------------------------------------------------------------------------------
 
 DD_OPERANDS = frozenset(
-    "bs cbs conv count files fillchar ibs if iflag iseek obs of oflag oseek seek skip speed status".split()
+    [
+        "bs",
+        "cbs",
+        "conv",
+        "count",
+        "files",
+        "fillchar",
+        "ibs",
+        "if",
+        "iflag",
+        "iseek",
+        "obs",
+        "of",
+        "oflag",
+        "oseek",
+        "seek",
+        "skip",
+        "speed",
+        "status",
+    ]
 )
-DD_CONV = frozenset("notrunc noerror sync osync fsync fdatasync sparse".split())
+DD_CONV = frozenset(["notrunc", "noerror", "sync", "osync", "fsync", "fdatasync", "sparse"])
 
 
 def dd(argv: list[str]) -> None:

@@ -1,0 +1,33 @@
+# check
+verb_check 2.5 test -x 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+# erase
+verb_erase fedcba9876543210 A
+# fill
+verb_fill fedcba9876543210 A 200704
+# flip
+verb_flip fedcba9876543210 B
+# judge
+verb_judge fedcba9876543210 B bad
+# lock
+verb_lock fedcba9876543210 'ann @ desk rm -rf /'
+# mount
+verb_mount fedcba9876543210 B squashfs
+# probe
+verb_probe
+# prove
+verb_prove fedcba9876543210 B 65536 abababababababababababababababababababababababababababababababab
+# restart
+each_service() {
+:
+"$1" nginx if-used 2 nginx 'php fpm'
+"$1" worker always 1 worker sv restart 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+}
+verb_restart fedcba9876543210 A 120
+# seal
+verb_seal fedcba9876543210 A cgi-1.0 uzip 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 7db23d8a909d42ffe9d3221bc27e60f4a8b525dcbf2963ecea9cf1a9deee3251
+# unlock
+verb_unlock
+# unmount
+verb_unmount fedcba9876543210 A
+# users
+verb_users B

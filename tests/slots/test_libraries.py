@@ -1,0 +1,163 @@
+"""The libraries as text: the same verbs on each platform, under every shell, past shellcheck."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slots import scripts
+from slots.actions import Erase, Fill, Flip, Judge, Mount, Prove, Restart, Seal, Unmount
+from slots.platform import PLATFORMS
+from slots.slot import (
+    HostFile,
+    InnerMount,
+    MountKind,
+    Service,
+    Slot,
+    SlotName,
+    SlotSet,
+    Verdict,
+)
+from tests.slots import images
+from tests.slots.hosts import SHELLS
+
+A, B = SlotName.A, SlotName.B
+NONCE, TOKEN = "0123456789abcdef", "fedcba9876543210"
+GOLDEN = Path(__file__).parent.parent / "golden"
+VERBS = {
+    *("probe", "lock", "unlock", "unmount", "erase", "fill", "seal", "prove", "mount", "flip"),
+    *("users", "restart", "check", "judge"),
+}
+# What is done on purpose: `a && b || fail`, quoted text with a dollar, variables and functions that another part uses.
+ON_PURPOSE = "SC2015,SC2016,SC2034,SC2317,SC2329"
+NASTY = 'it\'s; $(rm -rf /) `x` \\ "q" *'
+
+SET = SlotSet(
+    name="cgi",
+    link="/webroot/cgi",
+    slots=(
+        Slot(A, "/dev/disk/by-partlabel/cgiA", "/webroot/cgi1"),
+        Slot(B, "/dev/disk/by-partlabel/cgiB", f"/webroot/{NASTY}"),
+    ),
+    mounts=(
+        InnerMount(MountKind.DEVFS, "dev"),
+        InnerMount(MountKind.TMPFS, "tmp", size="64m", mode="1777"),
+        InnerMount(MountKind.BIND, "home", source="/home", read_only=True),
+        InnerMount(MountKind.NFS, "data", source="nas:/export"),
+        InnerMount(MountKind.FILES, "etc/host", files=(HostFile(NASTY, "/etc/hosts"),)),
+    ),
+)
+SERVICES = (
+    Service("nginx", ("nginx", "php fpm")),
+    Service("worker", ("worker",), ("sv", "restart", NASTY), always=True),
+)
+ARTEFACT = images.with_magic("uzip", 200_000).artefact
+
+
+def calls(platform_name: str) -> dict[str, str]:
+    platform = PLATFORMS[platform_name]
+    actions = (
+        *(Unmount(A), Erase(A), Fill(A, ARTEFACT), Seal(A, ARTEFACT, "cgi-1.0")),
+        *(Prove(B, 65536, "ab" * 32), Mount(B, "squashfs"), Flip(B)),
+        *(Restart(A, SERVICES), Judge(B, Verdict.BAD)),
+    )
+    rendered = {type(one).__name__.lower(): scripts.call(platform, one, TOKEN) for one in actions}
+    return rendered | {
+        "probe": scripts.probe_call(),
+        "lock": scripts.lock_call("ann @ desk\nrm -rf /", TOKEN),
+        "unlock": scripts.unlock_call(),
+        "users": scripts.users_call(B),
+        "check": scripts.check_call(("test", "-x", NASTY), 2.5),
+    }
+
+
+@pytest.fixture(params=[*PLATFORMS, "universal"])
+def script(request: pytest.FixtureRequest) -> bytes:
+    platform = PLATFORMS.get(request.param)
+    return scripts.script(platform, SET, scripts.probe_call(), NONCE)
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_every_platform_has_the_same_verbs(name: str) -> None:
+    library = scripts.library(PLATFORMS[name])
+    assert set(re.findall(r"^verb_([a-z]+)\(\)", library, re.MULTILINE)) == VERBS
+    assert set(calls(name)) == VERBS
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_no_function_is_defined_twice(name: str) -> None:
+    functions = re.findall(r"^([a-z_0-9]+)\(\)", scripts.library(PLATFORMS[name]), re.MULTILINE)
+    assert len(functions) == len(set(functions))
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_calls_are_as_they_were_reviewed(name: str) -> None:
+    rendered = "".join(f"# {verb}\n{call}\n" for verb, call in sorted(calls(name).items()))
+    reviewed(f"calls.{name.lower()}.sh", rendered)
+
+
+def test_the_set_is_as_it_was_reviewed() -> None:
+    script = scripts.script(None, SET, "true", NONCE).decode()
+    reviewed("prelude.sh", script[: script.index("NL='")])
+
+
+def reviewed(name: str, text: str) -> None:
+    """Compare with a golden file; UPDATE_GOLDEN=1 writes it, for a review of the difference."""
+    golden = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_can_read_it(script: bytes, shell: str) -> None:
+    argv = shlex.split(shell)
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"needs {argv[0]}")
+    done = subprocess.run((*argv, "-n"), input=script, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_shellcheck_finds_nothing(script: bytes) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("needs shellcheck")
+    done = subprocess.run(
+        ("shellcheck", "-s", "sh", "-e", ON_PURPOSE, "-"),
+        input=script,
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout.decode() == ""
+
+
+def test_a_script_stays_small(script: bytes) -> None:
+    assert len(script) < 36_000  # dd reads it byte by byte: about a millisecond for each kilobyte
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_no_value_reaches_the_shell_unquoted(name: str, shell: str) -> None:
+    argv = shlex.split(shell)
+    if shutil.which(argv[0]) is None:
+        pytest.skip(f"needs {argv[0]}")
+    call = scripts.call(PLATFORMS[name], Restart(A, SERVICES), TOKEN)
+    script = scripts.script(PLATFORMS[name], SET, call, NONCE).decode()
+    prelude = script[: script.index("NL='")]
+    show = "show() { printf '<%s>' \"$@\"; }\n"
+    after = 'each_inner show; each_service show; printf \'<%s>\' "$MOUNT_B" "$TARGET_B"'
+    services = call[: call.index("verb_restart")]
+    text = f"{prelude}{show}{services}{after}"
+    done = subprocess.run((*argv, "-c", text), capture_output=True, check=True)
+    assert done.stderr == b""
+    out = done.stdout.decode()
+    assert f"<etc/host><><><><rw><{NASTY}></etc/hosts>" in out
+    assert f"<sv><restart><{NASTY}>" in out
+    assert f"</webroot/{NASTY}><{NASTY}>" in out
+
+
+def test_the_command_line_is_the_constant_one() -> None:
+    assert scripts.COMMAND(4711) == "exec /bin/sh -c 'eval \"$(dd bs=1 count=4711 2>/dev/null)\"'"
