@@ -14,6 +14,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from builder import mtree, places, restore
+from builder.hardlinks import first_files
 from builder.names import SHOWN, listed, shown, text
 from builder.opened import iso9660
 from builder.opened.erofs import MAGIC, SUPERBLOCK_AT, ErofsImage
@@ -141,7 +142,7 @@ def extract(image: OpenedImage, folder: Path, emit: Emit) -> Tree:
     tree = image.tree()
     restore.refuse_escapes(tree)
     _make_empty(folder)
-    files = _one_name_each(tree)
+    files = first_files(tree)
     with step(emit, "extract", str(folder), sum(node.size for node in files)) as detail:
         meter = Meter(emit, "extract", str(folder))
         contents = ((node, _counted(chunks, meter)) for node, chunks in image.contents(files))
@@ -162,18 +163,6 @@ def _make_empty(folder: Path) -> None:
             raise Refused(f"{folder} is not empty", hint="name a new folder")
     except OSError as error:
         raise Refused(f"cannot make {folder}: {error.strerror}") from error
-
-
-def _one_name_each(tree: Tree) -> list[Node]:
-    """Return the files, hard-linked ones by their first name alone."""
-    seen: set[int] = set()
-    files: list[Node] = []
-    for node in tree:
-        if node.kind is Kind.FILE and node.group not in seen:
-            files.append(node)
-            if node.group is not None:
-                seen.add(node.group)
-    return files
 
 
 def _counted(chunks: Iterator[bytes], meter: Meter) -> Iterator[bytes]:
@@ -297,7 +286,7 @@ def _verify_entries(path: Path, specification: list[mtree.Described], emit: Emit
     wanted = {entry.path: entry.keywords for entry in specification}
     with opened(path) as image:
         tree = image.tree()
-        files = _one_name_each(tree)
+        files = first_files(tree)
         with step(
             emit, "verify", f"{path.name} contents", sum(node.size for node in files)
         ) as said:

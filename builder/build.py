@@ -11,10 +11,11 @@ from builder import busy, mtree, places
 from builder.digest import digest_files
 from builder.formats import FORMATS, Job, Made, Target, packed
 from builder.globs import Matcher, matcher
+from builder.hardlinks import first_files
 from builder.normalise import Override, normalise
 from builder.recipe import Packing, Recipe, label_of
 from builder.scan import Scanned, recheck, scan
-from builder.tree import Kind, Tree
+from builder.tree import Tree
 from slots.errors import ConfigError
 from slots.events import Emit, step
 from slots.index import Index, to_lines
@@ -261,14 +262,7 @@ def _release(
 
 def _content_bytes(tree: Tree) -> int:
     """Sum the files' bytes, those of a hard-linked file once."""
-    groups: set[int] = set()
-    total_bytes = 0
-    for node in tree:
-        if node.kind is Kind.FILE and node.group not in groups:
-            total_bytes += node.size
-            if node.group is not None:
-                groups.add(node.group)
-    return total_bytes
+    return sum(node.size for node in first_files(tree))
 
 
 def _publish(folder: Path, names: _Names, release: Release) -> Built:

@@ -76,14 +76,14 @@ def _build(  # noqa: PLR0917 - the options of the command
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Build a release: one tree, an artefact per format, and their description.
+    """Build a release: one tree, an artefact per format, and their description.
 
     \b
     image build                                 images/cgi.toml into images/out/
     image build images/sample.toml --version 7
     image build --source /webroot/cgi --format uzip --output /tmp/cgi.uzip
     image build --exclude 'var/cache/**' --exclude '*.pyc' --format squashfs --level 15
-    """
+    """  # noqa: D301 - \b keeps the lines of the examples
 
     def work() -> None:
         chosen = _recipe(recipe, source)
@@ -196,11 +196,11 @@ def _show_built(built: Built, *, as_json: bool) -> None:
 
 @app.command("info")
 def _info(image: Image, as_json: AsJson = False) -> None:
-    r"""Say what an image is: format, codec, size, and the release it belongs to.
+    """Say what an image is: format, codec, size, and the release it belongs to.
 
     \b
     image info images/out/cgi-1/cgi-1.uzip
-    """
+    """  # noqa: D301 - \b keeps the lines of the examples
 
     def work() -> None:
         with browse.opened(image) as one:
@@ -244,12 +244,12 @@ def _ls(
     long: Annotated[bool, typer.Option("-l", help="Mode, links, owner, size, time (UTC).")] = False,
     as_json: AsJson = False,
 ) -> None:
-    r"""List an entry and all below it.
+    """List an entry and all below it.
 
     \b
     image ls cgi.uzip
     image ls -l cgi.uzip /etc
-    """
+    """  # noqa: D301 - \b keeps the lines of the examples
 
     def work() -> None:
         with browse.opened(image) as one:
@@ -268,11 +268,11 @@ def _ls(
 def _cat(
     image: Image, path: Annotated[str, typer.Argument(help="A file inside the image.")]
 ) -> None:
-    r"""Write a file of an image to stdout.
+    """Write a file of an image to stdout.
 
     \b
     image cat cgi.uzip /etc/passwd
-    """
+    """  # noqa: D301 - \b keeps the lines of the examples
 
     def work() -> None:
         with browse.opened(image) as one:
@@ -287,11 +287,11 @@ def _extract(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     as_json: AsJson = False,
 ) -> None:
-    r"""Unpack an image: modes, times, links; as root owners and devices too.
+    """Unpack an image: modes, times, links; as root owners and devices too.
 
     \b
     image extract cgi.uzip /tmp/cgi
-    """
+    """  # noqa: D301 - \b keeps the lines of the examples
 
     def work() -> None:
         with browse.opened(image) as one, console.progress() as emit:
@@ -310,12 +310,12 @@ def _verify(
     image: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
     as_json: AsJson = False,
 ) -> None:
-    r"""Check every digest: of the image, its pieces, and each file read back out of it.
+    """Check every digest: of the image, its pieces, and each file read back out of it.
 
     \b
     image verify images/out/cgi-1/cgi-1.uzip
     image verify images/out/cgi-1
-    """
+    """  # noqa: D301 - \b keeps the lines of the examples
 
     def work() -> None:
         with console.progress() as emit:

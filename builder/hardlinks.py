@@ -42,3 +42,15 @@ def _linked(
     if (node.group, node.links) == (group, links):
         return node
     return replace(node, group=group, links=links)
+
+
+def first_files(tree: Tree) -> list[Node]:
+    """Return the files of a tree, those of several names by their first name alone."""
+    seen: set[int] = set()
+    files: list[Node] = []
+    for node in tree:
+        if node.kind is Kind.FILE and node.group not in seen:
+            files.append(node)
+            if node.group is not None:
+                seen.add(node.group)
+    return files

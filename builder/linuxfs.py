@@ -13,9 +13,10 @@ from uuid import UUID
 
 from builder import restore, squashfs, tar
 from builder.contents import pieces
+from builder.hardlinks import first_files
 from builder.progress import Meter
 from builder.tools import Tool, feed, run, version, words
-from builder.tree import Kind, Tree
+from builder.tree import Tree
 from slots.errors import ConfigError
 from slots.events import Emit, step
 from slots.manifest import ALIGNMENT_BYTES
@@ -165,7 +166,7 @@ def _erofs_codec(codec: str, level: int) -> list[str]:
 def _from_copy(tree: Tree, out: Path, arguments: list[str], environment: Mapping[str, str]) -> None:
     """Write from a copy that has the tree's owners, for tools that read directories alone."""
     with tempfile.TemporaryDirectory(dir=out.parent, prefix="erofs-") as folder:
-        contents = ((node, pieces(node)) for node in tree if node.kind is Kind.FILE)
+        contents = ((node, pieces(node)) for node in first_files(tree))
         restore.restore(tree, contents, Path(folder), restore.Privilege.ROOT)
         run(MKFS_EROFS, [*arguments, str(out), folder], environment)
 

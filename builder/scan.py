@@ -1,6 +1,7 @@
 """A directory → a tree: an lstat walk that reads only, follows no link and crosses no mount."""
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -138,6 +139,7 @@ def _add(path: bytes, full: bytes, status: os.stat_result, found: _Found) -> Non
     found.nodes.append(_node(path, full, status))
 
 
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
@@ -187,7 +189,7 @@ def _mount_points(source: Path) -> frozenset[bytes]:
     except OSError:
         return frozenset()
     places: Iterable[bytes] = (
-        line.split(b" ")[4].decode("unicode_escape").encode("latin-1") for line in lines
+        _OCTAL.sub(lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4]) for line in lines
     )
     return frozenset(
         place[len(prefix) :] for place in places if place.startswith(prefix + b"/") and place != top

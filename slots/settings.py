@@ -33,6 +33,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def _fault(detail: ErrorDetails, model: type[BaseModel]) -> str:
     loc, kind = detail["loc"], detail["type"]
+    is_key = loc[-1:] == ("[key]",)  # the name of a table is wrong, not what stands in it
+    loc = loc[:-1] if is_key else loc
     place = _place(loc, detail.get("input"))
     if kind == "extra_forbidden":
         names = _names(_annotations(model, loc[:-1]))
@@ -40,7 +42,8 @@ def _fault(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"{place} is missing"
     if kind in {"literal_error", "enum"}:
-        values = sorted(set(_values(_annotations(model, loc))))
+        allowed = _keys(_annotations(model, loc[:-1])) if is_key else _annotations(model, loc)
+        values = sorted(set(_values(allowed)))
         expected = ", ".join(values) or str(detail.get("ctx", {}).get("expected", ""))
         wrong = detail["input"]
         return f"{place} is {wrong!r}, not one of {expected}{_suggestion(str(wrong), values)}"
@@ -87,6 +90,12 @@ def _below(annotation: Any, part: int | str) -> Iterator[Any]:
             yield get_args(one)[1]
         elif isinstance(part, int):
             yield from (each for each in get_args(one) if each is not Ellipsis)
+
+
+def _keys(annotations: Iterable[Any]) -> list[Any]:
+    """Return what the keys of tables may be."""
+    keys = [get_args(one)[0] for one in annotations if get_origin(one) is dict]
+    return [one for each in keys for one in _alternatives(each)]
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

@@ -1,0 +1,94 @@
+import pytest
+
+from builder.normalise import TIME_MAX_S, Override, OwnerRule, Rules, normalise, path_of
+from builder.tree import Kind, Node, Stamp, Tree
+from slots.errors import BuildError, ConfigError
+from slots.events import Event, Notice
+
+STAMP = Stamp(1, 2, 3, 4, 5)
+ROOT = Node(b"", Kind.DIRECTORY, 0o755, 0, 0, 50, stamp=STAMP)
+ETC = Node(b"/etc", Kind.DIRECTORY, 0o755, 3, 4, 60, stamp=STAMP)
+MOTD = Node(b"/etc/motd", Kind.FILE, 0o4755, 3, 4, -7, content=b"", stamp=STAMP)
+RUN = Node(b"/run", Kind.SYMLINK, 0o777, 0, 0, 2**40, target=b"var/run", stamp=STAMP)
+TREE = Tree.of((ROOT, ETC, MOTD, RUN))
+
+
+def _normal(
+    rules: Rules, overrides: dict[bytes, Override] | None = None
+) -> tuple[dict[bytes, Node], list[Event]]:
+    events: list[Event] = []
+    tree = normalise(TREE, rules, overrides or {}, events.append)
+    return {node.path: node for node in tree}, events
+
+
+def test_times_are_clamped_to_what_all_formats_know_with_one_notice() -> None:
+    nodes, events = _normal(Rules())
+    assert nodes[b"/etc/motd"].mtime_s == 0
+    assert nodes[b"/run"].mtime_s == TIME_MAX_S
+    assert events == [Notice("times outside 1970 to 2038 are clamped: /etc/motd, /run")]
+
+
+def test_an_epoch_clamps_later_times_and_leaves_earlier_ones() -> None:
+    nodes, _ = _normal(Rules(epoch_s=55))
+    assert [nodes[path].mtime_s for path in (b"", b"/etc", b"/etc/motd", b"/run")] == [
+        50, 55, 0, 55,
+    ]  # fmt: skip
+
+
+def test_missing_mount_points_are_made_with_their_parents_and_said() -> None:
+    nodes, events = _normal(Rules(mount_points=("etc/host", "etc", "a/b")))
+    assert Notice("mount points made: /etc/host, /a, /a/b") in events
+    assert nodes[b"/etc/host"].uid == 3
+    assert nodes[b"/etc"].links == 3
+    assert nodes[b""].links == 4
+    assert list(nodes) == [b"", b"/a", b"/a/b", b"/etc", b"/etc/host", b"/etc/motd", b"/run"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        (Rules(mount_points=("run",)), "mount point /run is a link to var/run"),
+        (Rules(mount_points=("etc/motd/x",)), "mount point /etc/motd is a file"),
+        (Rules(links=(("no/resolv.conf", "x"),)), "its directory is not in the image"),
+        (Rules(links=(("etc", "x"),)), "a directory of this name"),
+    ],
+)
+def test_what_cannot_be_added_is_named(rules: Rules, says: str) -> None:
+    with pytest.raises(BuildError, match=says):
+        _normal(rules)
+
+
+@pytest.mark.parametrize("text", ["", "/", "a/../b", ".", "a/."])
+def test_a_path_outside_the_image_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a path inside"):
+        path_of(text)
+
+
+def test_later_owner_rules_win_and_links_keep_their_mode() -> None:
+    rules = (
+        OwnerRule("**", uid=1, gid=1, mode=0o600),
+        OwnerRule("motd", gid=2, mode=0o4711),
+        OwnerRule("/", uid=9),
+    )
+    nodes, _ = _normal(Rules(owners=rules))
+    assert (nodes[b"/etc/motd"].uid, nodes[b"/etc/motd"].gid) == (1, 2)
+    assert nodes[b"/etc/motd"].mode == 0o4711
+    assert (nodes[b""].uid, nodes[b""].gid) == (9, 1)
+    assert nodes[b"/run"].mode == 0o777
+
+
+def test_an_override_adds_devices_and_directories_but_no_files() -> None:
+    nodes, _ = _normal(
+        Rules(),
+        {
+            b"/dev": Override(Kind.DIRECTORY, 0o555, 0, 0),
+            b"/dev/null": Override(Kind.CHARACTER, 0o666, 0, 0, 9, None, (1, 3)),
+            b"/etc/motd": Override(mode=0o444),
+        },
+    )
+    assert (nodes[b"/dev/null"].major, nodes[b"/dev/null"].kind) == (1, Kind.CHARACTER)
+    assert nodes[b"/etc/motd"].mode == 0o444
+    with pytest.raises(BuildError, match="names /gone, which is not in the source"):
+        _normal(Rules(), {b"/gone": Override(Kind.FILE)})
+    with pytest.raises(BuildError, match="makes /etc a link"):
+        _normal(Rules(), {b"/etc": Override(Kind.SYMLINK)})
