@@ -48,6 +48,7 @@ def start_disk(file: Path, slot_bytes: int) -> tuple[Node, ...]:
         stdin="\n".join(table) + "\n",
     )  # fmt: skip
     loop = tool("losetup", "--find", "--show", str(file)).strip()
+    _drop_partitions(loop)  # a lab that was cut off may have left some to whoever comes next
     tool("partx", "--add", "--nr", f"1:{len(LABELS)}", loop)
     base = Path(loop).name
     nodes = [_node(base, ""), *(_node(f"{base}p{n}", label) for n, label in enumerate(LABELS, 1))]
@@ -66,9 +67,18 @@ def _node(name: str, label: str) -> Node:
 def stop_disks(prefix: str) -> None:
     """Detach every loop device whose file is a disk of this lab, even a file that is gone."""
     for loop in lab_loops(prefix):
-        with contextlib.suppress(LabError):  # no partitions any more
-            tool("partx", "--delete", loop)
+        # In this order: a detached loop device would keep its partitions.
+        until(f"the partitions of {loop} go", partial(_drop_partitions, loop), within_s=20)
         until(f"{loop} is free", partial(_detach, prefix, loop), within_s=20)
+
+
+def _drop_partitions(loop: str) -> bool:
+    """Delete the partitions of a loop device; False while a mount that is going away holds one."""
+    disk = Path("/sys/class/block") / Path(loop).name
+    if any(disk.glob(f"{disk.name}p*")):
+        with contextlib.suppress(LabError):
+            tool("partx", "--delete", loop)
+    return not any(disk.glob(f"{disk.name}p*"))
 
 
 def lab_loops(prefix: str) -> list[str]:
