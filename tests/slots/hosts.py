@@ -1,4 +1,4 @@
-"""A host for the verbs: runs scripts as an ssh server would, under any shell, and keeps the answer."""
+"""A host for the verbs: runs scripts as an ssh server would, under any shell."""
 
 import contextlib
 import os

@@ -168,7 +168,7 @@ def test_a_slot_mounted_under_any_name_is_not_written(host: Host, tmp_path: Path
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     alias = tmp_path / "alias"
-    os.mknod(alias, 0o60600, os.stat(host.slots.slot(A).device).st_rdev)
+    os.mknod(alias, 0o60600, Path(host.slots.slot(A).device).stat().st_rdev)
     with host.lock() as token:
         write(host, A, image, token)
         inside(host, "mount", "-t", "squashfs", "-o", "ro", str(alias), str(elsewhere))

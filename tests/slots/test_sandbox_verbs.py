@@ -285,8 +285,8 @@ def test_the_active_and_the_mounted_slot_are_not_written(host: Host, tmp_path: P
             assert answer.status == 20
             assert "mounted" in answer.first("error")
         host.do(Flip(A), token)
-        for action in (Erase(A), Unmount(A)):
-            answer = host.do(action, token)
+        for refused in (Erase(A), Unmount(A)):
+            answer = host.do(refused, token)
             assert answer.status == 20
             assert "active" in answer.first("error")
     assert Path(host.slots.slot(A).device).read_bytes() == before

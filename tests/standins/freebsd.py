@@ -1,4 +1,5 @@
-# ruff: noqa: PTH - os.path starts faster than pathlib, and each command is a start
+# os.path starts faster than pathlib, and each command is a start of Python.
+# ruff: noqa: PTH106, PTH108, PTH110, PTH112, PTH116, PTH118
 """Stand-ins of FreeBSD's commands: they accept what FreeBSD does and refuse all else, loudly.
 
 The world is the folder $STANDIN_WORLD: `state.json`, `log` (what was done, in order), `labels`,
