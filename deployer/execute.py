@@ -66,7 +66,7 @@ def execute(frontend: Frontend, shown: Plan, replan: Replan, work: Work) -> Fron
     with _locked(frontend) as lock:
         frontend, plan = _plan_again(frontend, shown, replan)
         work.stop_point()
-        _perform(frontend, plan, lock, work)
+        perform(plan, lambda action: _run_action(frontend, action, lock, work), work.stop_point)
         return _read_back(frontend, plan)
 
 
@@ -101,15 +101,15 @@ def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Fronte
                 raise refusal
 
 
-def _perform(frontend: Frontend, plan: Plan, lock: HeldLock, work: Work) -> None:
+def perform(plan: Plan, run: Callable[[Action], None], stop_point: Callable[[], None]) -> None:
     """Run the actions; before the flip a failure changes nothing, behind it the plan is undone."""
     flipped = plan.active is plan.target
     for action in plan.actions:
         if not flipped:
-            work.stop_point()
+            stop_point()
         flipped = flipped or isinstance(action, Flip)
         try:
-            run_action(frontend, action, lock, work)
+            run(action)
         except UnreachableError as error:
             if not flipped:
                 raise
@@ -121,7 +121,7 @@ def _perform(frontend: Frontend, plan: Plan, lock: HeldLock, work: Work) -> None
         except ProductError as error:
             if not flipped or not _doubts_the_image(action):
                 raise
-            _undo(frontend, plan, lock, work, error)
+            _undo(plan, run, error)
 
 
 def _doubts_the_image(action: Action) -> bool:
@@ -129,9 +129,7 @@ def _doubts_the_image(action: Action) -> bool:
     return isinstance(action, Flip | Restart | Check)
 
 
-def _undo(
-    frontend: Frontend, plan: Plan, lock: HeldLock, work: Work, cause: ProductError
-) -> NoReturn:
+def _undo(plan: Plan, run: Callable[[Action], None], cause: ProductError) -> NoReturn:
     """Go back to the slot that served before; raises RolledBackError, or what prevents that."""
     message = cause.message
     if not plan.undo:
@@ -143,7 +141,7 @@ def _undo(
     trouble: list[str] = []
     for action in plan.undo:
         try:
-            run_action(frontend, action, lock, work)
+            run(action)
         except ProductError as error:
             if isinstance(action, Prove | Mount | Flip):
                 raise HostError(
@@ -158,7 +156,7 @@ def _undo(
     ) from cause
 
 
-def run_action(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> None:
+def _run_action(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> None:
     """Run one action on the frontend."""
     total = action.artefact.size_bytes - HEAD_BYTES if isinstance(action, Fill) else None
     name = type(action).__name__.lower()

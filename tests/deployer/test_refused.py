@@ -78,7 +78,7 @@ def test_a_key_that_is_missing_is_named(box: AdminBox) -> None:
 def test_a_host_that_is_down_is_left_out_and_reported(box: AdminBox) -> None:
     port = next(one.ssh_port for one in box.fleet.frontends)
     inventory = box.edited(f"port = {port}\n", "port = 1\n")
-    ran = box.deploy("--yes", "--inventory", inventory)
+    ran = box.deploy("--yes", "--inventory", inventory, "--hosts", "www1")
     assert ran.status == 6
     assert "127.0.0.11 port 1 refused the connection" in said(ran)
 
