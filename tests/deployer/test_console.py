@@ -1,0 +1,80 @@
+"""What an admin sees: events as a table or as JSON lines, and errors as one line."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from deployer.console import JsonLines, LiveTable, run
+from slots.errors import ConfigError, Exit
+from slots.events import Failed, Finished, Notice, Progress, Started
+
+
+def rendered(table: LiveTable) -> str:
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(table.render())
+    return captured.get()
+
+
+def test_the_table_has_a_row_per_host_with_bytes_rate_and_time_left() -> None:
+    table = LiveTable()
+    table(Started("fill", "www1", 10 << 20))
+    table(Progress("fill", 5 << 20, "www1"))
+    table(Started("prove", "www2"))
+    table(Finished("prove", "www2", "read back"))
+    table(Started("flip", "www3"))
+    table(Failed("flip", "read-only", "www3"))
+    lines = rendered(table).splitlines()
+    assert lines[0].split() == ["host", "step", "rate", "left"]
+    assert lines[1].split()[:7] == ["www1", "fill", "5.0", "MiB", "of", "10.0", "MiB"]
+    assert "MiB/s" in lines[1]
+    assert lines[2].split() == ["www2", "prove", "read", "back"]
+    assert lines[3].split() == ["www3", "flip", "read-only"]
+
+
+def test_markup_in_what_a_host_says_is_shown_as_it_is() -> None:
+    table = LiveTable()
+    table(Started("flip", "www1"))
+    table(Failed("flip", "[red]no[/red] [link=x]", "www1"))
+    assert "[red]no[/red] [link=x]" in rendered(table)
+
+
+def test_without_a_terminal_each_event_is_a_line_and_progress_is_rare(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sink = JsonLines()
+    sink(Started("fill", "www1", 100))
+    for done in range(50):
+        sink(Progress("fill", done, "www1"))
+    sink(Progress("fill", 1, "www2"))
+    sink(Notice("made the mount point", "www1"))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[0] == {"event": "started", "step": "fill", "subject": "www1", "total_bytes": 100}
+    assert [line["event"] for line in lines] == ["started", "progress", "progress", "notice"]
+
+
+def test_an_expected_error_is_one_line_and_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise ConfigError("no [such] thing", hint="make one")
+
+    assert run("deploy", command) == Exit.REFUSED
+    assert capsys.readouterr().err.splitlines() == ["deploy: no [such] thing", "    make one"]
+
+
+def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise KeyError("slot")
+
+    assert run("deploy", command) == Exit.INTERNAL
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "internal error" in said
+
+
+def test_an_interruption_is_told_and_has_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise KeyboardInterrupt
+
+    assert run("deploy", command) == 130
+    assert "interrupted" in capsys.readouterr().err
