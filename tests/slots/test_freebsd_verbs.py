@@ -1,6 +1,6 @@
 """The verbs of FreeBSD, end to end against stand-ins of its commands."""
 
-import json
+import ast
 import os
 import shutil
 from dataclasses import replace
@@ -47,11 +47,11 @@ class World:
 
     @property
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
+        state: dict[str, Any] = ast.literal_eval((self.folder / "state").read_text())
         return state
 
     def change(self, **fields: object) -> None:
-        (self.folder / "state.json").write_text(json.dumps(self.state | fields))
+        (self.folder / "state").write_text(repr(self.state | fields))
 
     @property
     def log(self) -> list[list[str]]:
@@ -83,7 +83,7 @@ def world(tmp_path: Path) -> World:
         "services": {},
         "image_folders": ["dev", "tmp", "data", "etc/host"],
     }
-    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "state").write_text(repr(state))
     (folder / "labels").write_text("gpt/cgiA  N/A  ada0p5\ngpt/cgiB  N/A  ada0p6\n")
     (folder / "log").touch()
     made = World(folder)

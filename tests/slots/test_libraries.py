@@ -32,7 +32,7 @@ VERBS = {
     *("probe", "lock", "unlock", "unmount", "erase", "fill", "seal", "prove", "mount", "flip"),
     *("users", "restart", "check", "judge"),
 }
-# What is done on purpose: `a && b || fail`, quoted text with a dollar, variables and functions that another part uses.
+# Done on purpose: `a && b || fail`, a dollar in quotes, variables and functions of another part.
 ON_PURPOSE = "SC2015,SC2016,SC2034,SC2317,SC2329"
 NASTY = 'it\'s; $(rm -rf /) `x` \\ "q" *'
 

@@ -1,22 +1,25 @@
 # os.path starts faster than pathlib, and each command is a start of Python.
-# ruff: noqa: PTH106, PTH108, PTH110, PTH112, PTH116, PTH118
+# ruff: noqa: PTH103, PTH104, PTH106, PTH108, PTH110, PTH112, PTH113, PTH116, PTH118, PTH123, PTH202, PTH208
 """Stand-ins of FreeBSD's commands: they accept what FreeBSD does and refuse all else, loudly.
 
-The world is the folder $STANDIN_WORLD: `state.json`, `log` (what was done, in order), `labels`,
+The world is the folder $STANDIN_WORLD: `state`, `log` (what was done, in order), `labels`,
 `modules/`, `sysctl/`, and `dev/`, whose files are the disks; paths under /dev/ lead there.
 The commands that keep no state are sh, in freebsd_sh/: each of these costs a start of Python.
 """
 
-import contextlib
+from __future__ import annotations
+
 import fcntl
-import json
 import os
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing, pathlib, json and contextlib would triple the time of a start
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, NoReturn
 
 UNSUPPORTED = 64
 ERRNO = {
@@ -49,28 +52,28 @@ def die(text: str, status: int = 1) -> NoReturn:
 class World:
     """What the host is like, between one command and the next."""
 
-    def __init__(self, folder: Path, state: dict[str, Any]) -> None:
+    def __init__(self, folder: str, state: dict[str, Any]) -> None:
         self.folder = folder
         self.state = state
 
     def has_uzip(self) -> bool:
-        return (self.folder / "modules/g_uzip").exists()
+        return os.path.exists(f"{self.folder}/modules/g_uzip")
 
     def labels(self) -> dict[str, str]:
         """Return the provider under each label."""
-        lines = (self.folder / "labels").read_text().splitlines()
+        lines = text(f"{self.folder}/labels").splitlines()
         return {line.split()[0]: line.split()[2] for line in lines}
 
-    def disk(self, path: str) -> Path | None:
+    def disk(self, path: str) -> str | None:
         """Return the file behind a device node, or None if there is no such node."""
         name = path.removeprefix("/dev/")
         if not path.startswith("/dev/") or name.endswith(".uzip"):
             return None
-        file = self.folder / "dev" / self.labels().get(name, name)
-        return file if file.is_file() else None
+        file = f"{self.folder}/dev/{self.labels().get(name, name)}"
+        return file if os.path.isfile(file) else None
 
     def log(self, *words: str) -> None:
-        with (self.folder / "log").open("a") as log:
+        with open(f"{self.folder}/log", "a", encoding="utf-8") as log:
             log.write("\t".join(words) + "\n")
 
     def number(self, path: str) -> int:
@@ -103,27 +106,40 @@ class World:
             return None
         if self.state["tasted"].get(disk, time.time() + 1) > time.time():
             return None
-        with file.open("rb") as stream:
+        with open(file, "rb") as stream:
             head = stream.read(SECTOR)
         if not head.startswith(b"#!/bin/sh\n"):
             return None
         return int.from_bytes(head[128:132], "big") * int.from_bytes(head[132:136], "big")
 
 
-@contextlib.contextmanager
-def world() -> Iterator[World]:
+class world:  # noqa: N801 - used as a function: `with world() as here`
     """Hold the world: one command at a time."""
-    folder = Path(os.environ["STANDIN_WORLD"])
-    with (folder / "state.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        state = folder / "state.json"
-        held = World(folder, json.loads(state.read_text()))
-        try:
-            yield held
-        finally:
-            new = folder / "state.json.partial"
-            new.write_text(json.dumps(held.state, indent=1))
-            new.rename(state)
+
+    def __enter__(self) -> World:
+        folder = os.environ["STANDIN_WORLD"]
+        self.lock = os.open(f"{folder}/state.lock", os.O_RDWR | os.O_CREAT)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.held = World(folder, eval(text(f"{folder}/state")))  # noqa: S307 - our own repr
+        return self.held
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        state = f"{self.held.folder}/state"
+        with open(f"{state}.partial", "w", encoding="utf-8") as new:
+            new.write(repr(self.held.state))
+        os.rename(f"{state}.partial", state)
+        os.close(self.lock)
+
+
+def text(path: str) -> str:
+    """Return what a file holds."""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 # --- mounts ------------------------------------------------------------------------------------
@@ -164,12 +180,12 @@ def mount_cd9660(opts: str, special: str, node: str) -> None:
             die(f"mount_cd9660: {special}: {ERRNO['ENOENT']}")
         if any(one["special"] == special for one in here.state["mounts"]):
             die(f"mount_cd9660: {special}: {ERRNO['EBUSY']}")
-        with disk.open("rb") as stream:
+        with open(disk, "rb") as stream:
             head = stream.read(40_000)
         if not special.endswith(".uzip") and head[32769:32774] != b"CD001":
             die(f"mount_cd9660: {special}: {ERRNO['EINVAL']}")
         for folder in here.state["image_folders"]:
-            (Path(real) / folder).mkdir(parents=True, exist_ok=True)
+            os.makedirs(f"{real}/{folder}", exist_ok=True)
         here.state["mounts"].append(
             {"special": special, "node": real, "type": "cd9660", "opts": opts, "spoiled": False}
         )
@@ -187,7 +203,7 @@ def mount_memory(kind: str, opts: str, special: str, node: str) -> None:
         here.log("mount", kind, real)
         if kind == "devfs":
             for name in ("null", "mem"):
-                (Path(real) / name).touch()
+                open(f"{real}/{name}", "w", encoding="utf-8").close()
 
 
 def umount(argv: list[str]) -> None:
@@ -229,9 +245,9 @@ def devfs(argv: list[str]) -> None:
                 here.log("devfs ruleset 4", node)
         case ["-m", node, "rule", "applyset"]:
             with world() as here:
-                if f"devfs ruleset 4\t{node}\n" not in (here.folder / "log").read_text():
+                if f"devfs ruleset 4\t{node}\n" not in text(f"{here.folder}/log"):
                     unsupported("devfs applyset before ruleset")
-            (Path(node) / "mem").unlink()
+            os.unlink(f"{node}/mem")
         case _:
             unsupported("devfs", *argv)
 
@@ -302,7 +318,7 @@ class Copy:
         self.skip = int(operands.get("skip", operands.get("iseek", "0"))) * self.ibs
         self.seek = int(operands.get("seek", operands.get("oseek", "0"))) * self.obs
         self.source, self.target = operands.get("if"), operands.get("of")
-        self.device: Path | None = None
+        self.device: str | None = None
         self.full = self.part = self.out_full = self.out_part = self.bytes = 0
 
     def run(self) -> None:
@@ -311,8 +327,7 @@ class Copy:
             target = self.open_target()
             self.copy(source, target)
             if self.conv & {"fsync", "fdatasync"}:
-                with contextlib.suppress(OSError):
-                    os.fsync(target)
+                os.fsync(target)
         finally:
             if self.device is not None and self.target is not None:
                 with world() as here:
@@ -332,7 +347,7 @@ class Copy:
             file = here.disk(self.source)
         if file is not None and self.ibs % SECTOR:
             die(f"dd: {self.source}: {ERRNO['EINVAL']}")
-        path = str(file or self.source)
+        path = file or self.source
         if file is None and not os.path.exists(path):
             die(f"dd: {self.source}: {ERRNO['ENOENT']}")
         descriptor = os.open(path, os.O_RDONLY)
@@ -389,7 +404,7 @@ class Copy:
             if len(block) % SECTOR:
                 self.report()
                 die(f"dd: {self.target}: {ERRNO['EINVAL']}")
-            room = self.device.stat().st_size - os.lseek(target, 0, os.SEEK_CUR)
+            room = os.path.getsize(self.device) - os.lseek(target, 0, os.SEEK_CUR)
             if len(block) > room:
                 os.write(target, block[:room])
                 self.report()
@@ -460,7 +475,7 @@ def diskinfo(argv: list[str]) -> None:
         file, uzip = here.disk(path), here.uzip_size(path)
     if file is None and uzip is None:
         die(f"diskinfo: {path}: {ERRNO['ENOENT']}")
-    size = uzip if file is None else file.stat().st_size
+    size = uzip if file is None else os.path.getsize(file)
     assert size is not None
     name = path.removeprefix("/dev/")
     sys.stdout.write(f"{name}\t{SECTOR}\t{size}\t{size // SECTOR}\t0\t0\n")
@@ -475,9 +490,9 @@ def kldload(argv: list[str]) -> None:
             if "n" not in given:
                 die("kldload: can't load geom_uzip: module already loaded or in kernel")
             return
-        (here.folder / "modules/g_uzip").touch()
-        for disk in (here.folder / "dev").rglob("*"):
-            here.closed(f"/dev/{disk.relative_to(here.folder / 'dev')}")
+        open(f"{here.folder}/modules/g_uzip", "w", encoding="utf-8").close()
+        for disk in os.listdir(f"{here.folder}/dev"):
+            here.closed(f"/dev/{disk}")
 
 
 def fuser(argv: list[str]) -> None:
@@ -528,9 +543,10 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 
 def launcher(name: str) -> str:
     """Return the text of an executable that is this command."""
-    here = Path(__file__)
+    folder, file = os.path.split(__file__)
+    module = file.removesuffix(".py")
     return (
         f"#!/bin/sh\nexec {sys.executable} -S -E -s -c 'import sys; "
-        f'sys.path.insert(0, "{here.parent}"); import {here.stem}; '
-        f'{here.stem}.COMMANDS["{name}"](sys.argv[1:])\' "$@"\n'
+        f'sys.path.insert(0, "{folder}"); import {module}; '
+        f'{module}.COMMANDS["{name}"](sys.argv[1:])\' "$@"\n'
     )
