@@ -45,14 +45,16 @@ def settings_of(folder: Path) -> Settings:
 
 def can_chroot(slot: Path) -> bool:
     """Tell whether an ordinary user may chroot here, and the slot holds a shell to run."""
-    command = [*CHROOT, str(slot), "/bin/sh", "-c", ":"]
+    command = [*chrooted(slot), "/bin/sh", "-c", ":"]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except OSError:
         return False
 
 
-CHROOT = ("unshare", "-Ur", "chroot")
+def chrooted(slot: Path) -> list[str]:
+    """Return what an ordinary user puts in front of a command to run it inside the slot."""
+    return ["unshare", "--user", "--map-root-user", f"--root={slot}"]
 
 
 class Worker(ThreadingHTTPServer):
@@ -95,7 +97,7 @@ class Request(BaseHTTPRequestHandler):
             self._run(slot, matched[1], matched[2] or "", chroot=self.server.settings.chroot)
 
     def _run(self, slot: Path, name: str, query: str, *, chroot: bool) -> None:
-        inside = [*CHROOT, str(slot), f"/{CGI_FOLDER}/{name}"]
+        inside = [*chrooted(slot), f"/{CGI_FOLDER}/{name}"]
         command = inside if chroot else [str(slot / CGI_FOLDER / name)]
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
