@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.lab.chroot import recipe_text, small_chroot
 from tests.lab.disks import MIB
 from tests.lab.frontends import PROJECT, LabSettings, is_up, leftovers, start, stop, why_not
 from tests.lab.network import ADMIN, namespace
@@ -15,13 +16,13 @@ README = """\
 {count} frontends are up: {names}; the admin box's network is the namespace {admin}.
 Their inventory is {folder}/fleet.toml; root logs in with {folder}/id_ed25519.
 
-  {folder}/deploy status                         # .venv/bin/deploy, from the admin box
-  make image RECIPE=images/sample.toml           # something to deploy
+  {folder}/deploy status                          # .venv/bin/deploy, from the admin box
+  make image RECIPE={folder}/site.toml            # a small chroot to deploy, {folder}/site
   {folder}/deploy --slot B --yes
   {folder}/admin curl http://10.77.0.11/cgi-bin/version
-  {folder}/admin ssh -F {folder}/ssh_config www1     # look around on a frontend
+  {folder}/admin ssh -F {folder}/ssh_config www1      # look around on a frontend
   {folder}/deploy rollback --yes
-  make lab-down                               # ends all of it
+  make lab-down                                # ends all of it
 """
 DEPLOY = """\
 #!/bin/sh
@@ -82,6 +83,9 @@ def _up(settings: LabSettings) -> int:
         **names | {"folder": os.path.relpath(settings.folder)},
     )
     (settings.folder / "README").write_text(text)
+    site = small_chroot(settings.folder / "site", "1.0")
+    recipe = recipe_text("site", site, "1.0", ("squashfs", "uzip"), level=3)
+    (settings.folder / "site.toml").write_text(recipe)
     for name, script in {"deploy": DEPLOY, "admin": RUN}.items():
         (settings.folder / name).write_text(script.format(**names))
         (settings.folder / name).chmod(0o755)

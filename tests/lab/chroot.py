@@ -15,7 +15,7 @@ APPLETS = ("sh", "cat", "hostname", "sleep", "ls", "test", "sha256sum")
 PAYLOAD_BYTES = 6 << 20
 MOUNT_POINTS = ("dev", "tmp", "home", "var/sessions", "etc/host")
 RECIPE = """\
-name = "cgi"
+name = "{name}"
 source = "{source}"
 version = "{version}"
 formats = {formats}
@@ -81,6 +81,19 @@ def fcgiwrap_files() -> list[Path]:
     return [Path(name) for name in (program, *re.findall(r"(/\S+) \(0x", tool("ldd", program)))]
 
 
+def recipe_text(name: str, source: Path, version: str, formats: tuple[str, ...], level: int) -> str:
+    """Return a recipe for the lab's frontends."""
+    quoted, points = (", ".join(f'"{one}"' for one in many) for many in (formats, MOUNT_POINTS))
+    return RECIPE.format(
+        name=name,
+        source=source,
+        version=version,
+        formats=f"[{quoted}]",
+        mount_points=f"[{points}]",
+        level=level,
+    )
+
+
 def build(
     work: Path,
     source: Path,
@@ -92,18 +105,8 @@ def build(
 ) -> BuiltRelease:
     """Build a release as an admin would; `work` gets the recipe and images/out."""
     work.mkdir(parents=True, exist_ok=True)
-    quoted = [f'"{name}"' for name in formats]
-    points = [f'"{name}"' for name in MOUNT_POINTS]
     recipe = work / f"{version}.toml"
-    recipe.write_text(
-        RECIPE.format(
-            source=source,
-            version=version,
-            formats=f"[{', '.join(quoted)}]",
-            mount_points=f"[{', '.join(points)}]",
-            level=level,
-        )
-    )
+    recipe.write_text(recipe_text("cgi", source, version, formats, level))
     done = subprocess.run(
         [str(IMAGE), "build", str(recipe)],
         cwd=work, capture_output=True, text=True, check=False, timeout=timeout_s,

@@ -51,6 +51,7 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "nginx": "nginx-light",
     "fcgiwrap": "fcgiwrap",
+    "busybox": "busybox-static",
     "dash": "dash",
     "perl": "perl-base",
 }

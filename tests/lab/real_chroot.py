@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.chroot import IMAGE, MOUNT_POINTS, RECIPE, BuiltRelease, fcgiwrap_files
+from tests.lab.chroot import IMAGE, BuiltRelease, fcgiwrap_files, recipe_text
 from tests.lab.processes import LabError
 
 CACHE = Path("/var/tmp/flipslot-chroot")
@@ -105,14 +105,7 @@ def build_real(work: Path, base: Path, over: Path, version: str, formats: tuple[
     source = work / "chroot"
     source.mkdir(parents=True, exist_ok=True)
     recipe = work / f"{version}.toml"
-    quoted = ", ".join(f'"{name}"' for name in formats)
-    points = ", ".join(f'"{name}"' for name in MOUNT_POINTS)
-    recipe.write_text(
-        RECIPE.format(
-            source=source, version=version, formats=f"[{quoted}]", level=3,
-            mount_points=f"[{points}]",
-        )
-    )  # fmt: skip
+    recipe.write_text(recipe_text("cgi", source, version, formats, level=3))
     overlay = 'mount -t overlay -o "ro,lowerdir=$1:$2" overlay "$3" && shift 3 && exec "$@"'
     command = ["unshare", "--mount", "/bin/sh", "-c", overlay, "build",
                str(over), str(base), str(source), str(IMAGE), "build", str(recipe)]  # fmt: skip

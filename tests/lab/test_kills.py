@@ -96,7 +96,7 @@ def test_a_deploy_broken_off_in_any_step_leaves_an_image_serving_and_the_next_ru
     make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases, chance: random.Random
 ) -> None:
     cases = [(how, step) for how in (Break.KILLED, Break.CUT) for step in STEPS]
-    break_and_go_on(make_lab(2), make_admin, releases, chance, cases)
+    break_and_go_on(make_lab(1), make_admin, releases, chance, cases)
 
 
 @pytest.mark.torture
