@@ -47,8 +47,8 @@ class Connection(Protocol):
         A script may end before it has read the payload: the rest is then dropped.
         """
 
-    def start(self, script: bytes) -> Session:
-        """Start a script whose stdin stays open."""
+    def start(self, script: bytes, payload: Payload = ()) -> Session:
+        """Start a script, feed it the payload, and leave its stdin open."""
 
     def close(self) -> None:
         """Hang up. May be called twice; raises nothing."""

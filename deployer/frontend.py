@@ -1,8 +1,10 @@
 """One frontend within reach: a verb goes there as a script, its answer comes back."""
 
+import gzip
 import secrets
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 from deployer.connection import Connection, Payload, Session
 from deployer.inventory import Host
@@ -43,7 +45,8 @@ class Frontend:
         nonce = secrets.token_hex(8)
         script = scripts.script(self.platform, self.slots, call, nonce)
         timeout_s = timeout_s or self.host.ssh.command_timeout_s
-        completed = self.connection.run(script, payload, timeout_s=timeout_s)
+        starter, body = self._packed(script)
+        completed = self.connection.run(starter, chain(body, payload), timeout_s=timeout_s)
         answer = scripts.answer(completed.stdout, nonce)
         if not answer.complete:
             last = completed.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -60,13 +63,24 @@ class Frontend:
         """Take the set's lock and hold it until the returned lock is released."""
         token, nonce = secrets.token_hex(8), secrets.token_hex(8)
         script = scripts.script(self.platform, self.slots, scripts.lock_call(holder, token), nonce)
-        session = self.connection.start(script)
+        session = self.connection.start(*self._packed(script))
         try:
             self._await_lock(session, token, nonce)
         except BaseException:
             session.close()
             raise
         return HeldLock(token, session)
+
+    def _packed(self, script: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+        """Return a short script, and the script itself, gzipped, as what it reads and runs.
+
+        `dd bs=1` is what a verb costs most: a quarter of the bytes is a quarter of that. A host of
+        which nothing is known yet may lack gzip: its probe travels as it is.
+        """
+        if self.platform is None:
+            return script, ()
+        body = gzip.compress(script, mtime=0)
+        return f'eval "$(dd bs=1 count={len(body)} 2>/dev/null | gzip -dc)"'.encode(), (body,)
 
     def _await_lock(self, session: Session, token: str, nonce: str) -> None:
         heard = b""

@@ -91,10 +91,11 @@ class SshConnection:
         finally:
             channel.close()
 
-    def start(self, script: bytes) -> Session:
-        """Start a script whose stdin stays open."""
+    def start(self, script: bytes, payload: Payload = ()) -> Session:
+        """Start a script, feed it the payload, leave its stdin open."""
         channel = self._open(script)
-        self._send(channel, script, _Output())
+        for piece in chain((script,), payload):
+            self._send(channel, piece, _Output())
         return _SshSession(self._name, channel)
 
     def close(self) -> None:

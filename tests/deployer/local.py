@@ -48,10 +48,11 @@ class LocalConnection:
                 process.returncode, bytes(out.kept), bytes(err.kept), out.cut or err.cut
             )
 
-    def start(self, script: bytes) -> "LocalSession":
+    def start(self, script: bytes, payload: Payload = ()) -> "LocalSession":
         process = self._popen(script)
         assert process.stdin is not None
-        process.stdin.write(script)
+        for piece in (script, *payload):
+            process.stdin.write(piece)
         process.stdin.flush()
         return LocalSession(process)
 

@@ -362,3 +362,11 @@ def test_the_agent_s_key_lets_in(
     finally:
         agent.terminate()
         agent.wait()
+
+
+def test_a_session_is_fed_what_it_needs_and_its_input_stays_open(connection: Connection) -> None:
+    session = connection.start(b'eval "$(dd bs=1 count=8 2>/dev/null)"; cat', [b"echo one"])
+    assert b"one\n" in iter(lambda: session.readline(5.0), b"")
+    with pytest.raises(UnreachableError):
+        session.readline(0.2)
+    session.close()
