@@ -17,12 +17,12 @@ README = """\
 Their inventory is {folder}/fleet.toml; root logs in with {folder}/id_ed25519.
 
   {folder}/deploy status                          # .venv/bin/deploy, from the admin box
-  make image RECIPE={folder}/site.toml            # a small chroot to deploy, {folder}/site
+  make image RECIPE={folder}/site.toml         # a small chroot to deploy, {folder}/site
   {folder}/deploy --slot B --yes
   {folder}/admin curl http://10.77.0.11/cgi-bin/version
-  {folder}/admin ssh -F {folder}/ssh_config www1      # look around on a frontend
+  {folder}/admin ssh -F {folder}/ssh_config www1   # look around on a frontend
   {folder}/deploy rollback --yes
-  make lab-down                                # ends all of it
+  make lab-down                              # ends all of it
 """
 DEPLOY = """\
 #!/bin/sh
