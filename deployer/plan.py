@@ -23,6 +23,7 @@ from slots.actions import (
 )
 from slots.errors import LockedError, Refused
 from slots.manifest import Artefact, Release
+from slots.platform import PLATFORMS
 from slots.slot import (
     DeviceKind,
     FrontendState,
@@ -34,10 +35,6 @@ from slots.slot import (
     Verdict,
     active,
 )
-
-# A plain file as a slot is a mistake wherever slots are partitions.
-SLOT_KINDS = {"sandbox": frozenset({DeviceKind.FILE, DeviceKind.DEVICE})}
-REAL_SLOT_KINDS = frozenset({DeviceKind.DEVICE})
 
 
 class Goal(StrEnum):
@@ -206,7 +203,7 @@ def _locked(slots: SlotSet, lock: Lock) -> LockedError:
 def _wrong_device(state: FrontendState, target: SlotName) -> Refused | None:
     status = state.status(target)
     device = status.slot.device
-    if status.device_kind in SLOT_KINDS.get(state.platform, REAL_SLOT_KINDS):
+    if status.device_kind is PLATFORMS[state.platform].slot_kind:
         return None
     found = {
         DeviceKind.MISSING: f"there is no {device}",
@@ -324,8 +321,9 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     judged = not writing and status.verdict is Verdict.GOOD
     actions: tuple[Action, ...] = ()
     if not (served is target and proven and judged and status.mounted):
-        prove = () if proven else (Prove(target, image.size_bytes, image.sha256),)
-        actions = (*writing, *prove, *_switch(slots, served, target, image))
+        # Read back before every switch: an earlier proof says nothing of the disk since then.
+        prove = Prove(target, image.size_bytes, image.sha256)
+        actions = (*writing, prove, *_switch(slots, served, target, image))
     facts = tuple(_facts(state, served, target, image, actions))
     undo = _way_back(slots, state, target) if actions else ()
     return Plan(goal, served, target, image, actions, undo, facts)
@@ -385,8 +383,6 @@ def _facts(
         yield f"slot {target} {_contents(status)}: the whole image travels"
     else:
         yield f"slot {target} holds it already: nothing travels"
-    if not any(isinstance(one, Prove) for one in actions):
-        yield "its digest was read back since the host booted: not read again"
     if served is target:
         yield f"slot {target} serves already: what a cut left open is finished"
     if served is None:

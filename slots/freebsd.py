@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from slots.slot import DeviceKind
+
 
 @dataclass(frozen=True, slots=True)
 class FreeBSD:
@@ -10,6 +12,7 @@ class FreeBSD:
     name: str = "FreeBSD"
     uname: str = "FreeBSD"
     formats: tuple[str, ...] = ("uzip", "iso9660")
+    slot_kind: DeviceKind = DeviceKind.DEVICE
     # `restart` alone does nothing and says 0 where rc.conf does not enable the service.
     restart: tuple[str, ...] = ("service", "{name}", "onerestart")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"

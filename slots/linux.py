@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from slots.slot import DeviceKind
+
 
 @dataclass(frozen=True, slots=True)
 class Linux:
@@ -10,6 +12,7 @@ class Linux:
     name: str = "Linux"
     uname: str = "Linux"
     formats: tuple[str, ...] = ("erofs", "squashfs", "iso9660")
+    slot_kind: DeviceKind = DeviceKind.DEVICE
     restart: tuple[str, ...] = ("systemctl", "restart", "{name}")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
     facts: tuple[str, ...] = ("linux/kernel.sh", "linux/facts.sh")

@@ -5,7 +5,7 @@ from typing import Protocol
 from slots.freebsd import FreeBSD
 from slots.linux import Linux
 from slots.sandbox import Sandbox
-from slots.slot import Service
+from slots.slot import DeviceKind, Service
 
 
 class Platform(Protocol):
@@ -22,6 +22,10 @@ class Platform(Protocol):
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats of artefacts that it may mount, best first."""
+
+    @property
+    def slot_kind(self) -> DeviceKind:
+        """What a slot lies on there: anything else in its place is a mistake."""
 
     @property
     def restart(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from slots.slot import DeviceKind
+
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
@@ -10,6 +12,7 @@ class Sandbox:
     name: str = "sandbox"
     uname: str = ""
     formats: tuple[str, ...] = ("squashfs", "uzip", "iso9660")
+    slot_kind: DeviceKind = DeviceKind.FILE
     restart: tuple[str, ...] = ()
     # The caller's PATH first: it is where a sandbox's `image` comes from.
     path: str = "$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -119,12 +119,12 @@ def test_a_mounted_slot_is_unmounted_before_it_is_written() -> None:
     assert kinds(planned(frontend).actions)[:2] == [Unmount, Erase]
 
 
-def test_an_image_that_is_there_and_proven_is_not_sent_or_read_again() -> None:
+def test_an_image_that_is_there_is_not_sent_again_but_proven_before_each_switch() -> None:
     frontend = serving("a")
     for action in planned(frontend).actions[:4]:
         frontend.run(action)
     plan = planned(frontend)
-    assert kinds(plan.actions) == SERVE
+    assert kinds(plan.actions) == [Prove, *SERVE]
     assert plan.sends_bytes == 0
     frontend.reboot()
     assert kinds(planned(frontend).actions) == [Prove, *SERVE]
@@ -149,7 +149,7 @@ def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
     for action in planned(frontend).actions[:6]:
         frontend.run(action)
     plan = planned(frontend)
-    assert kinds(plan.actions) == [Mount, Restart, Check, Judge]
+    assert kinds(plan.actions) == [Prove, Mount, Restart, Check, Judge]
     assert plan.undo[0] == Flip(SlotName.A)
 
 
@@ -162,7 +162,7 @@ def test_a_bad_image_is_refused_unless_asked_for() -> None:
     assert "cgi-b in slot B is recorded as bad" in refused.message
     again = plan_deploy(frontend.slots, frontend.state(), NEW, None, allow_bad=True)
     assert isinstance(again, Plan)
-    assert kinds(again.actions) == SERVE
+    assert kinds(again.actions) == [Prove, *SERVE]
 
 
 def test_a_dead_holder_s_lock_is_told_and_taken_over() -> None:
@@ -186,7 +186,7 @@ def test_a_rollback_goes_to_what_the_other_slot_holds() -> None:
     plan = plan_rollback(frontend.slots, frontend.state(), ())
     assert isinstance(plan, Plan)
     assert (plan.target, plan.image.release) == (SlotName.A, "cgi-a")
-    assert kinds(plan.actions) == SERVE
+    assert kinds(plan.actions) == [Prove, *SERVE]
 
 
 @pytest.mark.parametrize(
