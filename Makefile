@@ -3,11 +3,12 @@
 PYTHON  ?= python3
 RECIPE  ?= images/cgi.toml
 SEED    ?=
+ARGS    ?=
 bin     := .venv/bin
 ready   := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help image demo test test-lab torture lab lab-down check format lock clean
+.PHONY: help image demo test test-lab torture bench lab lab-down check format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +27,9 @@ test-lab: $(ready) ## as root on Linux: the tests on real frontends, with sample
 
 torture: $(ready) ## as root on Linux: the long ones in full; SEED=N repeats a run
 	$(if $(SEED),SEED=$(SEED)) $(bin)/pytest -q -m "lab or torture"
+
+bench: $(ready) ## what builds and updates cost beside mksquashfs, xorriso and rsync; writes docs/benchmarks.md
+	@$(bin)/python -m tests.bench $(ARGS)
 
 lab: $(ready) ## as root on Linux: start four real frontends and write lab/fleet.toml for them
 	@$(bin)/python -m tests.lab up

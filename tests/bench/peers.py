@@ -1,0 +1,117 @@
+"""The programs that the bench holds us against, and our own command."""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.bench.measure import Command
+
+IMAGE = Path(sys.executable).with_name("image")
+BLOCK_BYTES = 131_072
+LEVEL = "9"
+_VERSIONS = {
+    "mksquashfs": ("mksquashfs", "-version"),
+    "xorriso": ("xorriso", "-version"),
+    "rsync": ("rsync", "--version"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Our command, and what of its cache it knows."""
+
+    cold: Sequence[str]  # the flags of a build that uses no cache
+
+    @property
+    def has_cache(self) -> bool:
+        """Whether builds can be told to use no cache, so that there is one."""
+        return bool(self.cold)
+
+    def build(
+        self,
+        source: Path,
+        out: Path,
+        *options: str,
+        cache: Path | None = None,
+        recipe: Path | None = None,
+    ) -> Command:
+        """Return a build into one file; without a folder for a cache it starts from nothing."""
+        arguments = [str(IMAGE), "build", *([str(recipe)] if recipe else [])]
+        arguments += ["--source", str(source), "--output", str(out), *options]
+        if cache is None:
+            return Command([*arguments, *self.cold], out)
+        return Command(arguments, out, {"XDG_CACHE_HOME": str(cache)})
+
+
+def ours() -> Ours:
+    """Ask our command what it knows."""
+    done = subprocess.run(
+        [str(IMAGE), "build", "--help"],
+        env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return Ours(("--no-cache",) if "--no-cache" in done.stdout else ())
+
+
+def uzip(cluster_bytes: int) -> tuple[str, ...]:
+    """Return the options of a uzip image."""
+    return (
+        "--format",
+        "uzip",
+        "--codec",
+        "zstd",
+        "--level",
+        LEVEL,
+        "--cluster",
+        str(cluster_bytes),
+    )
+
+
+def mksquashfs(source: Path, out: Path) -> Command:
+    """Return the peer of a whole image."""
+    options = f"-comp zstd -Xcompression-level {LEVEL} -b {BLOCK_BYTES}"
+    quiet = "-noappend -no-progress -no-xattrs"
+    return Command(["mksquashfs", str(source), str(out), *options.split(), *quiet.split()], out)
+
+
+def xorriso(source: Path, out: Path) -> Command:
+    """Return the first half of the peer of a uzip image."""
+    return Command(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", str(out), str(source)], out)
+
+
+def uzip_of_file(image: Path, out: Path) -> Command:
+    """Return its second half."""
+    return Command([sys.executable, "-m", "tests.bench.uzip_of_file", str(image), str(out)], out)
+
+
+def lacking(tools: Sequence[str]) -> list[str]:
+    """Return the tools that are not there."""
+    return [tool for tool in tools if shutil.which(tool) is None]
+
+
+def versions() -> str:
+    """Return the versions of all that is measured."""
+    found = [f"flipslot {version('flipslot')} ({_commit()})", f"Python {platform.python_version()}"]
+    found.append(f"zstandard {version('zstandard')}")
+    for name, command in _VERSIONS.items():
+        if lacking([name]):
+            found.append(f"{name} is missing")
+            continue
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        number = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
+        found.append(f"{name} {number.group() if number else 'of unknown version'}")
+    return ", ".join(found)
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "no commit"
