@@ -42,7 +42,7 @@ check: $(ready) ## format, lint, types, import contracts, shellcheck
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
-	$(bin)/shellcheck .ci/run
+	$(bin)/shellcheck .ci/run tests/lab/frontend/boot.sh
 
 format: $(ready) ## put every file into the one format
 	$(bin)/ruff format .
