@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from builder import busy, mtree, places
+from builder import mtree, places
 from builder.digest import digest_files
 from builder.formats import FORMATS, Job, Made, Target, packed
-from builder.globs import Matcher, matcher
 from builder.hardlinks import first_files
-from builder.normalise import Override, normalise
+from builder.lint import Limits
+from builder.prepare import Prepared, Wanted, prepare
 from builder.recipe import Packing, Recipe, label_of
-from builder.scan import Scanned, recheck, scan
 from builder.tree import Tree
 from slots.errors import ConfigError
-from slots.events import Emit, step
+from slots.events import Emit
 from slots.index import Index, to_lines
 from slots.manifest import Artefact, Format, Release, release_id
 
@@ -95,13 +94,10 @@ class _Names:
 def build(order: Order, emit: Emit) -> Built:
     """Build a release: nothing is left under a final name unless all of it is right."""
     parent, single = _destination(order)
-    places.make_parent(parent, order.recipe.source)
-    busy.refuse_busy(order.recipe.source)
-    with step(emit, "scan", str(order.recipe.source)) as detail:
-        scanned = scan(order.recipe.source, _excluded(order), emit)
-        tree = normalise(scanned.tree, order.recipe.rules(order.epoch_s), _overrides(order), emit)
-        detail.append(f"{len(tree)} entries")
-    jobs = _jobs(order, scanned, tree)
+    places.make_parent(parent, [one.path for one in order.recipe.layers])
+    prepared = prepare(order.recipe, _wanted(order), emit)
+    tree = prepared.tree
+    jobs = _jobs(order, prepared)
     for name, job in jobs.items():
         FORMATS[name].check(job)
     digests = digest_files(tree, order.threads, emit)
@@ -111,7 +107,7 @@ def build(order: Order, emit: Emit) -> Built:
     with places.partial(parent, names.folder) as folder:
         made = _write(described, names, jobs, folder, emit)
         release = _release(order.recipe, version, described, names, made.values())
-        recheck(order.recipe.source, scanned.tree)
+        prepared.laid.recheck()
         return _publish(folder, names, release)
 
 
@@ -138,45 +134,22 @@ def _destination(order: Order) -> tuple[Path, str | None]:
     return output.parent, output.name
 
 
-def _excluded(order: Order) -> Matcher:
-    return matcher([*order.recipe.exclude, *order.excludes])
+def _wanted(order: Order) -> Wanted:
+    formats = order.formats or order.recipe.formats
+    limits: dict[str, Limits] = {name: FORMATS[name].limits for name in formats}
+    return Wanted(limits, order.epoch_s, order.mtree, order.excludes)
 
 
-def _overrides(order: Order) -> Mapping[bytes, Override]:
-    """Read the mtree file, if one is given; names of owners are looked up in the chroot."""
-    path = order.mtree or order.recipe.mtree
-    if path is None:
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise ConfigError(f"cannot read the mtree file {path}: {error.strerror}") from error
-    etc = order.recipe.source / "etc"
-    return mtree.overrides(
-        mtree.parse(text.splitlines(), str(path)),
-        str(path),
-        _owners(etc / "passwd"),
-        _owners(etc / "group"),
-    )
-
-
-def _owners(path: Path) -> dict[str, int]:
-    try:
-        return mtree.owners_of(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
-        return {}
-
-
-def _jobs(order: Order, scanned: Scanned, tree: Tree) -> dict[Format, Job]:
+def _jobs(order: Order, prepared: Prepared) -> dict[Format, Job]:
     """Settle how each format is packed; a wrong setting is refused before anything is read."""
-    recipe = order.recipe
-    equal = recipe.source if scanned.is_whole and _is_clamp_of(scanned.tree, tree) else None
+    recipe, tree, source = order.recipe, prepared.tree, prepared.laid.equal_source
+    is_equal = source is not None and _is_clamp_of(prepared.laid.tree, tree)
     return {
         name: Job(
             tree=tree,
             packed=packed(name, recipe.packing_of(name, order.packing)),
             label=label_of(recipe),
-            source=equal,
+            source=source if is_equal else None,
             threads=order.threads,
         )
         for name in order.formats or recipe.formats

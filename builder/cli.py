@@ -121,7 +121,7 @@ def _recipe(path: Path | None, source: Path | None) -> Recipe:
     if path is None and source is not None:
         return recipe_of(source)
     found = read_recipe(path or DEFAULT_RECIPE)
-    return found if source is None else found.model_copy(update={"source": source})
+    return found if source is None else found.model_copy(update={"source": source, "sources": ()})
 
 
 def _output(text: str | None) -> Path | None:

@@ -10,7 +10,9 @@ from typing import BinaryIO
 from builder import linuxfs, pieces
 from builder.clusters import ZeroRun
 from builder.iso9660 import layout as iso9660
+from builder.iso9660 import limits as iso9660_limits
 from builder.iso9660 import stream as iso9660_stream
+from builder.lint import Limits
 from builder.progress import Meter
 from builder.recipe import Packing
 from builder.tree import Tree
@@ -23,6 +25,12 @@ from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES, Codec, Format
 
 _READ_BYTES = 1 << 20
 _ISO_CLUSTER_BYTES = 65_536
+_ISO_LIMITS = Limits(
+    iso9660_limits.MAX_FILE_BYTES,
+    iso9660_limits.MAX_NAME_BYTES,
+    iso9660_limits.MAX_TARGET_BYTES,
+    iso9660_limits.MAX_LINKS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class ImageFormat:
     cluster_bytes: int  # the default; 0: the format has none
     cluster_step: int  # a cluster is a multiple of this; 0: a power of two
     layout: iso9660.Placement
+    limits: Limits
     check: Callable[[Job], None]
     write: Callable[[Job, Target], Made]
 
@@ -272,6 +281,7 @@ def _uzip_levels() -> dict[Codec, Levels]:
 FORMATS: dict[Format, ImageFormat] = {
     "uzip": ImageFormat(
         suffix=".uzip",
+        limits=_ISO_LIMITS,
         codecs=_uzip_levels(),
         cluster_bytes=65_536,
         cluster_step=2048,
@@ -281,6 +291,7 @@ FORMATS: dict[Format, ImageFormat] = {
     ),
     "iso9660": ImageFormat(
         suffix=".iso",
+        limits=_ISO_LIMITS,
         codecs={"none": Levels(0, 0, 0)},
         cluster_bytes=0,
         cluster_step=0,
@@ -290,6 +301,7 @@ FORMATS: dict[Format, ImageFormat] = {
     ),
     "squashfs": ImageFormat(
         suffix=".squashfs",
+        limits=Limits(major=4095, minor=2**20 - 1, owners=65_535),
         codecs={
             "zstd": Levels(1, 22, 9),
             "zlib": Levels(1, 9, 9),
@@ -305,6 +317,7 @@ FORMATS: dict[Format, ImageFormat] = {
     ),
     "erofs": ImageFormat(
         suffix=".erofs",
+        limits=Limits(major=4095, minor=2**20 - 1),
         codecs={
             "lz4": Levels(0, 12, 9),
             "zstd": Levels(1, 22, 9),

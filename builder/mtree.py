@@ -21,6 +21,9 @@ from slots.errors import ConfigError
 
 _Value = TypeVar("_Value")
 
+USERS, GROUPS = {"root": 0}, {"root": 0, "wheel": 0}
+"""Names that every chroot means alike, whether its own files say so or not."""
+
 _PLAIN = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!$%&()+,-./:;<>@^_`{|}~'\""
 )
@@ -185,6 +188,7 @@ def _override(
         mtime_s=read("time", lambda text: int(text.partition(".")[0])),
         target=read("link", unescaped) if kind is Kind.SYMLINK else None,
         device=read("device", _device),
+        is_optional="optional" in words or "nochange" in words,
     )
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from builder.globs import matcher
 from builder.hardlinks import with_links
 from builder.names import listed, shown
-from builder.tree import Kind, Node, Tree
+from builder.tree import Kind, Node, Stamp, Tree
 from slots.errors import BuildError, ConfigError
 from slots.events import Emit, Notice
 
@@ -14,6 +15,7 @@ TIME_MAX_S = 2**31 - 1
 """cd9660 and squashfs 4 have no later second; a time before 1970 reads as 0."""
 
 MOUNT_POINT_MODE = 0o755
+FILE_MODE = 0o644
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,23 @@ class OwnerRule:
 
 
 @dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file that the recipe adds; None of owner and mode: of what it replaces, else usual ones."""
+
+    path: bytes
+    content: Path | bytes
+    size: int
+    stamp: Stamp | None = None
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+
+    def holding(self, content: Path | bytes, size: int, stamp: Stamp | None = None) -> "NewFile":
+        """Return the same file with this content."""
+        return replace(self, content=content, size=size, stamp=stamp)
+
+
+@dataclass(frozen=True, slots=True)
 class Override:
     """What an mtree(5) file says of one entry; None leaves it as it is."""
 
@@ -37,6 +56,7 @@ class Override:
     mtime_s: int | None = None
     target: bytes | None = None
     device: tuple[int, int] | None = None
+    is_optional: bool = False  # may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +64,7 @@ class Rules:
     """What a recipe changes of a tree."""
 
     mount_points: tuple[str, ...] = ()
+    files: tuple[NewFile, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     owners: tuple[OwnerRule, ...] = ()
     epoch_s: int | None = None
@@ -52,6 +73,7 @@ class Rules:
 def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emit: Emit) -> Tree:
     """Add what the frontends need, set owners, clamp times; the result is in tree order."""
     tree = _with_mount_points(tree, rules.mount_points, emit)
+    tree = _with_files(tree, rules.files, emit)
     tree = _with_symlinks(tree, rules.links, emit)
     tree = _each(tree, _owners(rules.owners))
     tree = _with_overrides(tree, overrides)
@@ -83,7 +105,7 @@ def _with_mount_points(tree: Tree, wanted: Iterable[str], emit: Emit) -> Tree:
     return Tree.of(nodes.values())
 
 
-def _directory(nodes: dict[bytes, Node], path: bytes) -> list[bytes]:
+def _directory(nodes: dict[bytes, Node], path: bytes, what: str = "mount point") -> list[bytes]:
     """Make a directory if it is missing, owned and dated like its parent; return what was made."""
     found = nodes.get(path)
     if found is None:
@@ -95,10 +117,46 @@ def _directory(nodes: dict[bytes, Node], path: bytes) -> list[bytes]:
     if found.kind is not Kind.DIRECTORY:
         target = f" to {shown(found.target)}" if found.kind is Kind.SYMLINK else ""
         raise BuildError(
-            f"mount point {shown(path)} is a {found.kind}{target}, not a directory",
-            hint="name the directory behind it in mount_points",
+            f"{what} {shown(path)} is a {found.kind}{target}, not a directory",
+            hint="name the directory behind it",
         )
     return []
+
+
+def _with_files(tree: Tree, files: Iterable[NewFile], emit: Emit) -> Tree:
+    nodes = {node.path: node for node in tree}
+    replaced: list[bytes] = []
+    for file in files:
+        folder = file.path.rpartition(b"/")[0]
+        parts = folder.split(b"/")
+        for end in range(2, len(parts) + 1):
+            _directory(nodes, b"/".join(parts[:end]), "the directory of an added file")
+        found = nodes.get(file.path)
+        if found is not None and found.kind is Kind.DIRECTORY:
+            raise BuildError(f"file {shown(file.path)}: a directory of this name is in the image")
+        if found is not None:
+            replaced.append(file.path)
+        nodes[file.path] = _added(file, found, nodes[folder])
+    if replaced:
+        emit(Notice(f"replaced by files of the recipe: {listed(replaced)}"))
+    return Tree.of(nodes.values())
+
+
+def _added(file: NewFile, found: Node | None, parent: Node) -> Node:
+    """Return a new file: owned as what it replaces, else as its directory, and dated like it."""
+    like = parent if found is None else found
+    usual = found.mode if found is not None and found.kind is Kind.FILE else FILE_MODE
+    return Node(
+        path=file.path,
+        kind=Kind.FILE,
+        mode=usual if file.mode is None else file.mode,
+        uid=like.uid if file.uid is None else file.uid,
+        gid=like.gid if file.gid is None else file.gid,
+        mtime_s=like.mtime_s,
+        size=file.size,
+        content=file.content,
+        stamp=file.stamp,
+    )
 
 
 def _with_symlinks(tree: Tree, wanted: Iterable[tuple[str, str]], emit: Emit) -> Tree:
@@ -146,14 +204,20 @@ def _mode(node: Node, wanted: int | None) -> int:
 
 def _with_overrides(tree: Tree, overrides: Mapping[bytes, Override]) -> Tree:
     nodes = {node.path: node for node in tree}
+    missing: list[bytes] = []
     for path, override in sorted(overrides.items()):
         found = nodes.get(path)
         if found is not None:
             nodes[path] = _overridden(found, override)
+        elif override.kind is Kind.FILE and not override.is_optional:
+            missing.append(path)
         elif override.kind is not None and override.kind is not Kind.FILE:
             nodes[path] = _overridden(_new(nodes, path), override)
-        elif override.kind is Kind.FILE:
-            raise BuildError(f"the mtree file names {shown(path)}, which is not in the source")
+    if missing:
+        raise BuildError(
+            f"the mtree file names what is not in the source: {listed(missing)}",
+            hint="a file that may be missing has the keyword `optional`",
+        )
     return Tree.of(nodes.values())
 
 
@@ -166,13 +230,16 @@ def _new(nodes: Mapping[bytes, Node], path: bytes) -> Node:
 
 
 def _overridden(node: Node, override: Override) -> Node:
-    kind = override.kind or node.kind
+    kind, node_kind = override.kind or node.kind, node.kind
     if kind is not node.kind:
         if Kind.DIRECTORY in {kind, node.kind} and node.stamp is not None:
             raise BuildError(f"the mtree file makes {shown(node.path)} a {kind}: it is {node.kind}")
         if kind is Kind.FILE:
             raise BuildError(f"the mtree file makes {shown(node.path)} a file: it is {node.kind}")
         node = replace(node, kind=kind, size=0, content=None, group=None)
+    is_device = kind in {Kind.CHARACTER, Kind.BLOCK}
+    if is_device and kind is not node_kind and override.device is None:
+        raise BuildError(f"the mtree file makes {shown(node.path)} a {kind} without `device`")
     major, minor = override.device or (node.major, node.minor)
     return replace(
         node,

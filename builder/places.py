@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -53,13 +53,14 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise
 
 
-def make_parent(parent: Path, source: Path) -> None:
-    """Make the folder that will hold a release, and refuse one inside the source."""
-    if parent.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(
-            f"the output {parent} lies inside the source {source}",
-            hint="choose --output elsewhere",
-        )
+def make_parent(parent: Path, sources: Iterable[Path]) -> None:
+    """Make the folder that will hold a release, and refuse one inside a source."""
+    for source in sources:
+        if parent.resolve().is_relative_to(source.resolve()):
+            raise ConfigError(
+                f"the output {parent} lies inside the source {source}",
+                hint="choose --output elsewhere",
+            )
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

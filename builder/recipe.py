@@ -3,11 +3,21 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from builder.normalise import TIME_MAX_S, OwnerRule, Rules, path_of
+from builder.lint import Waivable, Waiver
+from builder.normalise import TIME_MAX_S, NewFile, OwnerRule, Rules, path_of
 from slots.errors import ConfigError
 from slots.manifest import Codec, Format
 from slots.settings import config_error
@@ -60,6 +70,54 @@ class OwnerSettings(_Settings):
         return self
 
 
+def _source_table(value: object) -> object:
+    """Read a source that is given by its path alone."""
+    return {"path": value} if isinstance(value, str | Path) else value
+
+
+class SourceSettings(_Settings):
+    """A directory that goes into the image, and what of it does not."""
+
+    path: Path  # relative to the recipe's folder
+    exclude: tuple[str, ...] = ()
+
+
+class FileSettings(_Settings):
+    """A file that is added, or put in the place of one of the sources."""
+
+    path: InnerPath
+    text: str | None = None
+    source: Path | None = None  # relative to the recipe's folder
+    template: Path | None = None  # relative to the recipe's folder
+    variables: dict[str, Any] = {}  # over those of the recipe
+    uid: Owner | None = None
+    gid: Owner | None = None
+    mode: Mode | None = None
+
+    @model_validator(mode="after")
+    def _has_one_content(self) -> Self:
+        given = [self.text, self.source, self.template]
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("give one of text, source and template")
+        if self.variables and self.template is None:
+            raise ValueError("variables are for a template")
+        return self
+
+
+class WaiverSettings(_Settings):
+    """A rule of `image lint` that is silenced where it matches."""
+
+    code: Waivable
+    match: str = Field(default="**", min_length=1)
+    reason: str = Field(min_length=1)
+
+
+class LintSettings(_Settings):
+    """What `image lint` is told."""
+
+    waive: tuple[WaiverSettings, ...] = ()
+
+
 class Packing(_Settings):
     """How one format is packed; None means the format's own default."""
 
@@ -78,7 +136,10 @@ class Recipe(_Settings):
     """A recipe; every setting but the source has a default."""
 
     name: str = Field(default="", pattern=rf"^$|{NAME}")  # default: the file's name
-    source: Path  # relative to the recipe's folder
+    source: Path | None = None  # relative to the recipe's folder
+    sources: tuple[Annotated[SourceSettings, BeforeValidator(_source_table)], ...] = Field(
+        default=(), validate_default=True
+    )
     version: str | None = Field(default=None, pattern=NAME)
     formats: tuple[Format, ...] = Field(default=("uzip",), min_length=1)
     label: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{1,32}$")  # of the ISO volume
@@ -91,8 +152,30 @@ class Recipe(_Settings):
     exclude: tuple[str, ...] = ()
     mount_points: tuple[InnerPath, ...] = ()
     links: dict[InnerPath, str] = {}
+    files: tuple[FileSettings, ...] = ()
+    variables: dict[str, Any] = {}  # for templates
     owners: tuple[OwnerSettings, ...] = ()
     mtree: Path | None = None  # relative to the recipe's folder
+    lint: LintSettings = LintSettings()
+
+    @field_validator("sources")
+    @classmethod
+    def _has_a_source(
+        cls, sources: tuple[SourceSettings, ...], info: ValidationInfo
+    ) -> tuple[SourceSettings, ...]:
+        if "source" in info.data and (info.data["source"] is None) == (not sources):
+            raise ValueError("give source, or several as sources")
+        return sources
+
+    @property
+    def layers(self) -> tuple[SourceSettings, ...]:
+        """The sources, each to be laid over those before it."""
+        return self.sources if self.source is None else (SourceSettings(path=self.source),)
+
+    @property
+    def waivers(self) -> tuple[Waiver, ...]:
+        """The rules that are silenced."""
+        return tuple(Waiver(one.code, one.match, one.reason) for one in self.lint.waive)
 
     @model_validator(mode="after")
     def _formats_differ(self) -> Self:
@@ -107,9 +190,10 @@ class Recipe(_Settings):
         )
         return given.over(self.packing.get(format_, Packing()).over(whole))
 
-    def rules(self, epoch_s: int | None) -> Rules:
-        """Return what this recipe changes of a scanned tree."""
+    def rules(self, epoch_s: int | None, files: tuple[NewFile, ...] = ()) -> Rules:
+        """Return what this recipe changes of a scanned tree; its files come with their content."""
         return Rules(
+            files=files,
             mount_points=self.mount_points,
             links=tuple(sorted(self.links.items())),
             owners=tuple(OwnerRule(one.match, one.uid, one.gid, one.mode) for one in self.owners),
@@ -131,11 +215,27 @@ def read_recipe(path: Path) -> Recipe:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise config_error(error, Recipe, str(path)) from error
+    return _placed(recipe, path.parent, recipe.name or image_name(path.stem))
+
+
+def _placed(recipe: Recipe, folder: Path, name: str) -> Recipe:
+    """Return a recipe whose paths are relative to where we are."""
+
+    def here(path: Path | None) -> Path | None:
+        return None if path is None else folder / path
+
+    sources = tuple(one.model_copy(update={"path": folder / one.path}) for one in recipe.sources)
+    files = tuple(
+        one.model_copy(update={"source": here(one.source), "template": here(one.template)})
+        for one in recipe.files
+    )
     return recipe.model_copy(
         update={
-            "name": recipe.name or image_name(path.stem),
-            "source": path.parent / recipe.source,
-            "mtree": None if recipe.mtree is None else path.parent / recipe.mtree,
+            "name": name,
+            "source": here(recipe.source),
+            "sources": sources,
+            "files": files,
+            "mtree": here(recipe.mtree),
         }
     )
 

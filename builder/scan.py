@@ -13,7 +13,6 @@ from builder.hardlinks import with_links
 from builder.names import listed
 from builder.tree import Kind, Node, Stamp, Tree
 from slots.errors import BuildError, ConfigError
-from slots.events import Emit, Notice
 
 _KINDS = {
     stat.S_IFDIR: Kind.DIRECTORY,
@@ -27,10 +26,19 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """The tree of a directory, and whether that is all that lies in it."""
+    """The tree of a directory, and what lies in it that the tree does not hold."""
 
+    source: Path
     tree: Tree
-    is_whole: bool
+    excluded: tuple[bytes, ...] = ()
+    unreadable: tuple[bytes, ...] = ()
+    sockets: tuple[bytes, ...] = ()
+    mounts: tuple[bytes, ...] = ()  # what lies on them; the mount points are in the tree
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the tree is all that lies in the directory."""
+        return not (self.excluded or self.unreadable or self.sockets or self.mounts)
 
 
 @dataclass(slots=True)
@@ -45,23 +53,20 @@ class _Found:
     inodes: dict[bytes, tuple[int, int]] = field(default_factory=dict)  # of hard-linked names
 
 
-def scan(source: Path, excluded: Matcher, emit: Emit) -> Scanned:
-    """Read a directory as a tree; what stays out is said."""
+def scan(source: Path, excluded: Matcher) -> Scanned:
+    """Read a directory as a tree."""
     root = _root(source)
     found = _Found()
     found.nodes.append(_node(b"", os.fsencode(source), root))
     _walk(os.fsencode(source), root.st_dev, _mount_points(source), excluded, found)
-    if found.unreadable:
-        raise BuildError(
-            f"cannot read {len(found.unreadable)} of {source}: {listed(sorted(found.unreadable))}",
-            hint="build as root, or leave them out with --exclude",
-        )
-    if found.sockets:
-        emit(Notice(f"sockets are left out: {listed(sorted(found.sockets))}"))
-    if found.mounts:
-        emit(Notice(f"mounted inside, kept as empty mount points: {listed(sorted(found.mounts))}"))
-    tree = with_links(Tree.of(found.nodes), dict(found.inodes))
-    return Scanned(tree, is_whole=not (found.excluded or found.sockets or found.mounts))
+    return Scanned(
+        source,
+        with_links(Tree.of(found.nodes), dict(found.inodes)),
+        tuple(sorted(found.excluded)),
+        tuple(sorted(found.unreadable)),
+        tuple(sorted(found.sockets)),
+        tuple(sorted(found.mounts)),
+    )
 
 
 def recheck(source: Path, tree: Tree) -> None:

@@ -22,7 +22,7 @@ def test_escaped_names_come_back(raw: bytes) -> None:
 
 
 def test_a_specification_names_every_entry_with_its_keywords(chroot: Path) -> None:
-    tree = scan(chroot, matcher(()), lambda _event: None).tree
+    tree = scan(chroot, matcher(())).tree
     digests = digest_files(tree, 2, lambda _event: None)
     entries = {
         one.path: one for one in mtree.parse(mtree.to_lines(tree, digests), "the specification")

@@ -33,7 +33,7 @@ def test_all_wrong_settings_are_named_at_once_with_the_nearest_right_one(tmp_pat
     assert message.startswith(f"{path}: 8 settings are wrong: ")
     for words in (
         "sorce is unknown (did you mean source?)",
-        "source is missing",
+        "sources: give source, or several as sources",
         "formats[0] is 'uzp'",
         "mount_points[0]: '../dev' is not a path inside the image",
         'owners[0].mode: a mode is octal text such as "0755"',

@@ -10,11 +10,10 @@ from builder.globs import matcher
 from builder.scan import recheck, scan
 from builder.tree import Kind, Tree
 from slots.errors import BuildError, ConfigError
-from slots.events import Event, Notice
 
 
 def _scan(source: Path, *excludes: str) -> Tree:
-    return scan(source, matcher(excludes), lambda _event: None).tree
+    return scan(source, matcher(excludes)).tree
 
 
 def test_entries_come_parents_first_with_their_kind_links_and_targets(chroot: Path) -> None:
@@ -41,7 +40,7 @@ def test_what_is_below_an_excluded_directory_is_not_read(chroot: Path) -> None:
     (chroot / "deep" / "closed").chmod(0o700)
 
 
-def test_sockets_are_left_out_with_a_notice(chroot: Path, events: list[Event]) -> None:
+def test_sockets_are_left_out_and_named(chroot: Path) -> None:
     here = Path.cwd()
     os.chdir(chroot)  # the name of a socket is short
     try:
@@ -49,10 +48,10 @@ def test_sockets_are_left_out_with_a_notice(chroot: Path, events: list[Event]) -
             one.bind("log")
     finally:
         os.chdir(here)
-    scanned = scan(chroot, matcher(()), events.append)
+    scanned = scan(chroot, matcher(()))
     assert not scanned.is_whole
     assert b"/log" not in {node.path for node in scanned.tree}
-    assert Notice("sockets are left out: /log") in events
+    assert scanned.sockets == (b"/log",)
 
 
 def test_a_source_that_is_missing_or_no_directory_is_a_clear_error(tmp_path: Path) -> None:
@@ -85,11 +84,10 @@ def test_all_unreadable_files_are_named(chroot: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root reads everything; tests/builder/test_users.py runs this as nobody")
     (chroot / "etc/shadow").chmod(0)
-    with pytest.raises(BuildError, match=r"cannot read 1 of .*: /etc/shadow"):
-        _scan(chroot)
+    assert scan(chroot, matcher(())).unreadable == (b"/etc/shadow",)
 
 
-def test_what_is_mounted_inside_is_an_empty_mount_point(chroot: Path, events: list[Event]) -> None:
+def test_what_is_mounted_inside_is_an_empty_mount_point(chroot: Path) -> None:
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root mounts")
     (chroot / "proc").mkdir()
@@ -100,9 +98,9 @@ def test_what_is_mounted_inside_is_an_empty_mount_point(chroot: Path, events: li
         pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode().strip()}")
     try:
         (chroot / "proc" / "inside").touch()
-        scanned = scan(chroot, matcher(()), events.append)
+        scanned = scan(chroot, matcher(()))
     finally:
         subprocess.run(["umount", str(chroot / "proc")], check=True)
     assert b"/proc/inside" not in {node.path for node in scanned.tree}
     assert b"/proc" in {node.path for node in scanned.tree}
-    assert Notice("mounted inside, kept as empty mount points: /proc") in events
+    assert scanned.mounts == (b"/proc",)
