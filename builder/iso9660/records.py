@@ -97,7 +97,7 @@ def _rows(
     parent = layout.directories[directory.parent]
     for identifier, one in ((b"\0", directory), (b"\1", parent)):
         node = nodes[one.node]
-        entries = [rockridge.attributes(node, 0, blocks[one.node])]
+        entries = [rockridge.attributes(node, 0)]
         if identifier == b"\0" and directory.node == 0:
             entries = [rockridge.SP, *entries, rockridge.ER]
         yield identifier, blocks[one.node], one.table_blocks * BLOCK_BYTES, node, entries
@@ -108,7 +108,7 @@ def _rows(
             blocks[child],
             _data_bytes(layout, child),
             node,
-            rockridge.entries(node, node.name, blocks[child]),
+            rockridge.entries(node, node.name),
         )
 
 
