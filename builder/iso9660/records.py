@@ -97,19 +97,30 @@ def _rows(
     parent = layout.directories[directory.parent]
     for identifier, one in ((b"\0", directory), (b"\1", parent)):
         node = nodes[one.node]
-        entries = [rockridge.attributes(node, 0)]
+        entries = [rockridge.attributes(node, 0, blocks[one.node])]
         if identifier == b"\0" and directory.node == 0:
             entries = [rockridge.SP, *entries, rockridge.ER]
         yield identifier, blocks[one.node], one.table_blocks * BLOCK_BYTES, node, entries
-    for identifier, child in zip(directory.identifiers, directory.children, strict=True):
+    pairs = zip(directory.identifiers, directory.children, strict=True)
+    for ordinal, (identifier, child) in enumerate(pairs):
         node = nodes[child]
+        serial = blocks[child] or _serial(blocks[directory.node], ordinal)
         yield (
             identifier,
             blocks[child],
             _data_bytes(layout, child),
             node,
-            rockridge.entries(node, node.name),
+            rockridge.entries(node, node.name, serial),
         )
+
+
+def _serial(directory_block: int, ordinal: int) -> int:
+    """Return the serial number of a node that has no extent to be known by.
+
+    No kernel reads it; programs that unpack an image know hard links by equal ones. A block holds
+    fewer than 32 records, and the top bit keeps these numbers apart from those of extents.
+    """
+    return 1 << 31 | (directory_block * 32 + ordinal) % (1 << 31)
 
 
 def _data_bytes(layout: Layout, child: int) -> int:

@@ -6,7 +6,7 @@
 | CE | 28 | where the entries go on: block, offset in it, length |
 | ER | 237 | which extension is used: in the continuation of the root's own record |
 | RR | 5 | which of the entries below are there |
-| PX | 36 | mode with the type, links, owner, group |
+| PX | 44 | mode with the type, links, owner, group, serial number |
 | TF | 12 | the time of modification; the others follow it |
 | NM | 5 + n | the name; a long one goes on in a second NM |
 | PN | 20 | major and minor number of a device |
@@ -58,7 +58,7 @@ ER = (
     + _ER_SOURCE
 )
 
-ATTRIBUTES_BYTES = 5 + 36 + 12
+ATTRIBUTES_BYTES = 5 + 44 + 12
 """RR, PX and TF: what every record has."""
 
 
@@ -81,28 +81,29 @@ def ce(block: int, offset: int, length: int) -> bytes:
 
 @lru_cache(maxsize=65_536)
 def _px(mode: int, links: int, uid: int, gid: int) -> bytes:
-    return b"PX\x24\x01" + both32(mode) + both32(links) + both32(uid) + both32(gid)
+    return b"PX\x2c\x01" + both32(mode) + both32(links) + both32(uid) + both32(gid)
 
 
-def attributes(node: Node, further: int) -> bytes:
+def attributes(node: Node, further: int, serial: int = 0) -> bytes:
     """Return RR, PX and TF of a node that has `further` entries (RR_ flags) besides."""
     return (
         bytes((*b"RR\x05\x01", RR_PX | RR_TF | further))
         + _px(FORMATS[node.kind] | node.mode, node.links, node.uid, node.gid)
+        + both32(serial)
         + bytes((*b"TF\x0c\x01", TF_MODIFY))
         + short_time(node.mtime_s)
     )
 
 
-def entries(node: Node, name: bytes) -> list[bytes]:
+def entries(node: Node, name: bytes, serial: int = 0) -> list[bytes]:
     """Return all entries of a node that is recorded under this name."""
     match node.kind:
         case Kind.SYMLINK:
-            return [attributes(node, RR_NM | RR_SL), *nm(name), *sl(node.target)]
+            return [attributes(node, RR_NM | RR_SL, serial), *nm(name), *sl(node.target)]
         case Kind.CHARACTER | Kind.BLOCK:
-            return [attributes(node, RR_NM | RR_PN), *nm(name), pn(node.major, node.minor)]
+            return [attributes(node, RR_NM | RR_PN, serial), *nm(name), pn(node.major, node.minor)]
         case Kind.DIRECTORY | Kind.FILE | Kind.FIFO:
-            return [attributes(node, RR_NM), *nm(name)]
+            return [attributes(node, RR_NM, serial), *nm(name)]
 
 
 def nm(name: bytes) -> list[bytes]:
