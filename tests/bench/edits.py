@@ -203,7 +203,7 @@ EDITS = (
 
 def planned(source: Path) -> iso9660.Layout:
     """Scan a tree and lay it out as a build does."""
-    scanned = scan(source, matcher([]), _silent)
+    scanned = scan(source, matcher([]))
     return iso9660.plan_layout(normalise(scanned.tree, Rules(), {}, _silent), PARAMETERS)
 
 
