@@ -7,6 +7,7 @@ import platform
 import shutil
 import signal
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from tests.bench.report import Line, Part, Verdict, render
 PAGE = Path("docs/benchmarks.md")
 GUIDE = Path(__file__).with_name("guide.md")
 WORK = Path("/var/tmp/flipslot-bench")
-SMALL_SOURCE = Path(".venv/lib")
+SMALL_SOURCE = Path(sysconfig.get_path("purelib")) / "mypy"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,8 +1,8 @@
 """Single edits of a tree, and what each changes of its image.
 
 Every edit is made in three places, for what it costs depends on where its name happens to hash.
-The new clusters are found by their raw bytes and only they are compressed: the same codec makes
-the same bytes of the same cluster, so that is what two indexes would say (a test compares).
+The new clusters are found by their raw bytes, and hardly any other is compressed: the same codec
+makes the same bytes of the same cluster, so that is what two indexes would say (a test compares).
 """
 
 import hashlib
@@ -24,7 +24,10 @@ from builder.uzip.codecs import codec_of
 from slots.events import Event
 
 CLUSTER_BYTES = 65_536
+SECTOR_BYTES = 512
 LEVEL = 9
+SURELY_COMPRESSES = 0.95
+PieceKey = tuple[bytes, int]  # the digest of a raw cluster, and where in a sector it begins
 PARAMETERS = iso9660.Parameters(label="BENCH", cluster_bytes=CLUSTER_BYTES)
 PACKAGE_FILES = {"usr/lib": 20, "usr/share": 15, "usr/share/doc": 5}
 PACKAGE_FILE_BYTES = 3000
@@ -51,10 +54,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The clusters of an image that are not holes, by the digest of their raw bytes."""
+    """The pieces of an image, and what is known of the clusters of its tree."""
 
     tree: Tree
-    digests: frozenset[bytes]
+    pieces: frozenset[PieceKey]
+    packer: "Packer"
 
 
 # --- where ---------------------------------------------------------------------------------
@@ -212,36 +216,77 @@ def _silent(_: Event) -> None:
 
 
 def numbered(layout: iso9660.Layout) -> Iterator[tuple[int, bytes]]:
-    """Yield the clusters that are not holes, with their numbers."""
-    number, zeros = 0, bytes(CLUSTER_BYTES)
+    """Yield the clusters that are no holes, with their numbers; the last is never one."""
+    number, zeros, last = 0, bytes(CLUSTER_BYTES), layout.cluster_count - 1
     for item in clusters(layout):
         match item:
             case ZeroRun(run):
                 number += run
+                if number > last:
+                    yield last, zeros
             case data:
-                if data != zeros:
+                if data != zeros or number == last:
                     yield number, data
                 number += 1
 
 
+class Packer:
+    """Tells what the container stores of a cluster, and remembers it by the raw bytes.
+
+    A cluster that compresses fills whole sectors, wherever it lies. One that does not is stored
+    without padding, and the one behind it is padded by where it begins. A quick level finds those
+    that may not compress, so that few of an unchanged tree are really compressed.
+    """
+
+    def __init__(self) -> None:
+        self._codec, level = codec_of("zstd", LEVEL)
+        self._compress = self._codec.compressor(level)
+        self._guess = self._codec.compressor(1)
+        self._fits: dict[bytes, bool] = {}  # whether it fills whole sectors
+
+    def stored_bytes(self, data: bytes, start: int) -> int:
+        """Return the length of a cluster that is stored at `start`."""
+        return len(writer.pad(self._codec, self._compress(data), start, CLUSTER_BYTES))
+
+    def next_start(self, key: bytes, data: bytes, start: int) -> int:
+        """Return where in a sector the next cluster begins."""
+        if key not in self._fits:
+            self._fits[key] = len(self._guess(data)) < SURELY_COMPRESSES * CLUSTER_BYTES
+        if self._fits[key]:
+            return 0
+        return (start + self.stored_bytes(data, start)) % SECTOR_BYTES
+
+
 def image_of(source: Path) -> Image:
     """Remember what an image of this tree holds."""
-    layout = planned(source)
-    digests = frozenset(hashlib.sha256(data).digest() for _, data in numbered(layout))
-    return Image(layout.tree, digests)
+    layout, packer = planned(source), Packer()
+    pieces = frozenset(piece for piece, _, _ in stored(layout, packer))
+    return Image(layout.tree, pieces, packer)
+
+
+def stored(layout: iso9660.Layout, packer: Packer) -> Iterator[tuple[PieceKey, int, bytes]]:
+    """Yield each cluster that is stored: what makes its piece, its number, its raw bytes.
+
+    Those that repeat are references and not stored again.
+    """
+    seen: set[bytes] = set()
+    start = 0
+    for number, data in numbered(layout):
+        key = hashlib.sha256(data).digest()
+        if key not in seen:
+            seen.add(key)
+            yield (key, start), number, data
+            start = packer.next_start(key, data, start)
 
 
 def cost_of(old: Image, source: Path, place: bytes = b"") -> Cost:
     """Count what an image of this tree holds that the old one does not."""
     layout = planned(source)
     tables = _path_table_clusters(layout)
-    codec, level = codec_of("zstd", LEVEL)
-    compress = codec.compressor(level)
-    seen, new, of_tables = set(old.digests), 0, 0
-    for number, data in numbered(layout):
-        if (digest := hashlib.sha256(data).digest()) not in seen:
-            seen.add(digest)
-            size_bytes = len(writer.pad(codec, compress(data), 0, CLUSTER_BYTES))
+    new = of_tables = 0
+    for piece, number, data in stored(layout, old.packer):
+        if piece not in old.pieces:
+            size_bytes = old.packer.stored_bytes(data, piece[1])
             if number in tables:
                 of_tables += size_bytes
             else:
