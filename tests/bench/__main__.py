@@ -35,15 +35,11 @@ def main(arguments: Sequence[str]) -> int:
     for name in asked.only or rows.MEASURES:
         print(f"{datetime.now(UTC):%H:%M:%S} {name}", file=sys.stderr, flush=True)
         parts[name] = Part(rows.take(name, bench), _conditions(asked))
-        _keep(results, parts)
+        _keep(results, parts)  # what was measured stays, whatever befalls the next measure
+        page = render(facts, _ordered(parts), GUIDE.read_text())
+        (folder / "small.md" if asked.small else PAGE).write_text(page)
     shutil.rmtree(bench.work)
-    ordered = {name: parts[name] for name in rows.MEASURES if name in parts}
-    page = render(facts, ordered, GUIDE.read_text())
-    if asked.small:
-        print(page)
-    else:
-        PAGE.write_text(page)
-        print(f"{PAGE}: {_summary(ordered)}")
+    print(page if asked.small else f"{PAGE}: {_summary(parts)}")
     return 0
 
 
@@ -115,6 +111,10 @@ def _parts(results: Path) -> dict[str, Part]:
 
 def _keep(results: Path, parts: dict[str, Part]) -> None:
     results.write_text(json.dumps({name: asdict(part) for name, part in parts.items()}, indent=1))
+
+
+def _ordered(parts: dict[str, Part]) -> dict[str, Part]:
+    return {name: parts[name] for name in rows.MEASURES if name in parts}
 
 
 def _summary(parts: dict[str, Part]) -> str:
