@@ -1,10 +1,14 @@
 """The seam between a file system and its container: a volume as a run of whole clusters.
 
 The file system yields them in order, the container stores them; neither knows the other. A hole
-is an item of its own, so that a volume of which most is empty costs nothing to pass on.
+is an item of its own, so that a volume of which most is empty costs nothing to pass on. A cluster
+that is not read yet is one too, so that several threads can read, and what an earlier build
+stored need not be read at all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,5 +18,37 @@ class ZeroRun:
     count: int
 
 
+class Unread(Protocol):
+    """A cluster that can be read, from any thread."""
+
+    def key(self) -> bytes:
+        """Return a digest of what it is made of: the same key, the same bytes."""
+
+    def read(self) -> bytes:
+        """Return its bytes; none if nothing but zeros lies there."""
+
+
 Cluster = bytes | ZeroRun
 """One whole cluster of data, or a hole of whole clusters."""
+
+
+class Stored(NamedTuple):
+    """Where a container keeps a cluster: `stream_bytes` of the `length` are no padding.
+
+    A length of 0 is a cluster that turned out to hold zeros.
+    """
+
+    key: bytes
+    offset: int
+    length: int
+    stream_bytes: int
+    digest: str
+
+
+Recall = Callable[[bytes], Callable[[], bytes | None] | None]
+"""Finds the compressed stream of a key. None: not known; else a reader that any thread may call,
+which returns nothing if the stream is no longer there, and b"" for a cluster of zeros."""
+
+
+def nothing_known(_key: bytes) -> None:
+    """Know no cluster."""

@@ -1,14 +1,21 @@
 """Layout → the volume in order, as whole clusters; the only file here that opens anything.
 
-A source is held against what the scan saw of it: when it is opened, and again at its end. A file
-that changed meanwhile stops the build by name, for its image would be neither old nor new.
+A cluster is planned first: which bytes of which files lie where in it. Whoever stores it reads it
+when its turn comes, in a thread of its own, or knows it from an earlier build by its key.
+
+A source is held against what the scan saw of it whenever it is read. A file that changed
+meanwhile stops the build by name, for its image would be neither old nor new.
 """
 
+import errno
+import hashlib
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from builder.clusters import Cluster, ZeroRun
+from builder.clusters import Cluster, Unread, ZeroRun
 from builder.iso9660 import records
 from builder.iso9660.layout import (
     BLOCK_BYTES,
@@ -21,106 +28,174 @@ from builder.iso9660.limits import show_path
 from builder.tree import Kind, Node
 from slots.errors import BuildError
 
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_PART = struct.Struct("<cIQI32s")
+
+
+class _Part(NamedTuple):
+    """A run of bytes in a cluster: from where in it, of what, from where in that, how many."""
+
+    at: int
+    source: Node | bytes
+    offset: int
+    length: int
+
+
+class Planned(NamedTuple):
+    """A cluster that is not read yet."""
+
+    parts: Sequence[_Part]
+    cluster_bytes: int
+    digests: Mapping[bytes, str]  # of the files, by path
+
+    def key(self) -> bytes:
+        """Return a digest of what the cluster is made of."""
+        digest = hashlib.sha256()
+        for at, source, offset, length in self.parts:
+            if isinstance(source, bytes):
+                data = source[offset : offset + length]
+                row = _PART.pack(b"L", at, 0, length, hashlib.sha256(data).digest())
+            else:
+                content = bytes.fromhex(self.digests[source.path])
+                row = _PART.pack(b"F", at, offset, length, content)
+            digest.update(row)
+        return digest.digest()
+
+    def read(self) -> bytes:
+        """Return the bytes of the cluster; none if it is a hole of a file."""
+        buffer = bytearray()
+        for at, source, offset, length in self.parts:
+            data = _bytes_of(source, offset, length)
+            if length == self.cluster_bytes:
+                return data
+            buffer += bytes(at - len(buffer))
+            buffer += data or bytes(length)
+        return bytes(buffer.ljust(self.cluster_bytes, b"\0"))
+
 
 def clusters(layout: Layout) -> Iterator[Cluster]:
     """Yield the volume: clusters with data, and runs of those without."""
+    for item in planned(layout, {}):
+        if isinstance(item, ZeroRun):
+            yield item
+        else:
+            yield item.read() or ZeroRun(1)
+
+
+def planned(layout: Layout, digests: Mapping[bytes, str]) -> Iterator[Unread | ZeroRun]:
+    """Yield the volume as clusters that are not read yet, and runs of those without data.
+
+    `digests` are those of the files by path; without them the clusters have no keys.
+    """
     size = layout.parameters.cluster_bytes
-    buffer, at = bytearray(), 0  # the cluster being filled, and how many came before it
-    for offset, chunk in _chunks(layout, size):
-        if offset >= (at + 1) * size:
-            if buffer:
-                yield bytes(buffer.ljust(size, b"\0"))
-                buffer.clear()
-                at += 1
-            if hole := offset // size - at:
-                yield ZeroRun(hole)
-                at += hole
-        buffer.extend(bytes(offset - at * size - len(buffer)))
-        if not buffer and len(chunk) == size:  # a whole cluster of one file: pass it on as it is
-            yield chunk
-            at += 1
-            continue
-        buffer += chunk
-        if len(buffer) == size:
-            yield bytes(buffer)
-            buffer.clear()
-            at += 1
-    if buffer:
-        yield bytes(buffer.ljust(size, b"\0"))
-        at += 1
-    if rest := layout.cluster_count - at:
+    parts: list[_Part] = []
+    here = 0  # the cluster that is being planned
+    for start, source in _extents(layout):
+        done, total = 0, len(source) if isinstance(source, bytes) else source.size
+        while done < total:
+            number, at = divmod(start + done, size)
+            if number != here:
+                if parts:
+                    yield Planned(parts, size, digests)
+                    parts = []
+                    here += 1
+                if number > here:
+                    yield ZeroRun(number - here)
+                here = number
+            length = min(total - done, size - at)
+            parts.append(_Part(at, source, done, length))
+            done += length
+    if parts:
+        yield Planned(parts, size, digests)
+        here += 1
+    if rest := layout.cluster_count - here:
         yield ZeroRun(rest)
 
 
-def _chunks(layout: Layout, cluster_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield what the volume holds in order: byte offset and data, never across a cluster."""
+def _extents(layout: Layout) -> Iterator[tuple[int, Node | bytes]]:
+    """Yield what the volume holds in order: where it begins, and what it is."""
+    nodes = layout.tree.nodes
     for piece in layout.pieces:
-        offset = layout.first_block(piece) * BLOCK_BYTES
-        for data in _piece(layout, piece, cluster_bytes - offset % cluster_bytes):
-            start = 0
-            while start < len(data):
-                end = start + cluster_bytes - offset % cluster_bytes
-                part = data if start == 0 and end >= len(data) else data[start:end]
-                yield offset, part
-                offset += len(part)
-                start = end
+        start = layout.first_block(piece) * BLOCK_BYTES
+        if piece >= 0 and nodes[piece].kind is not Kind.DIRECTORY:
+            yield start, nodes[piece]
+        else:
+            yield start, _metadata(layout, piece)
 
 
-def _piece(layout: Layout, piece: int, first_bytes: int) -> Iterator[bytes]:
-    """Yield the data of one piece; of a file, `first_bytes` at first."""
+def _metadata(layout: Layout, piece: int) -> bytes:
     match piece:
         case _ if piece == DESCRIPTORS:
-            yield records.descriptors(layout)
+            return records.descriptors(layout)
         case _ if piece == PATH_TABLE_L:
-            yield records.path_table(layout, "<")
+            return records.path_table(layout, "<")
         case _ if piece == PATH_TABLE_M:
-            yield records.path_table(layout, ">")
-        case _ if layout.tree.nodes[piece].kind is Kind.DIRECTORY:
-            yield records.directory_table(layout, layout.directories[layout.numbers[piece]])
+            return records.path_table(layout, ">")
         case _:
-            yield from _content(
-                layout.tree.nodes[piece], first_bytes, layout.parameters.cluster_bytes
-            )
+            return records.directory_table(layout, layout.directories[layout.numbers[piece]])
 
 
-def _content(node: Node, first_bytes: int, cluster_bytes: int) -> Iterator[bytes]:
-    match node.content:
+def _bytes_of(source: Node | bytes, offset: int, length: int) -> bytes:
+    """Return some bytes of a file or of metadata; none if they are a hole of the file."""
+    if isinstance(source, bytes):
+        return source[offset : offset + length]
+    match source.content:
         case bytes(data):
-            _expect(node, len(data) == node.size)
-            yield data
+            _expect(source, len(data) == source.size)
+            return data[offset : offset + length]
         case Path() as path:
             try:
-                yield from _read(node, path, first_bytes, cluster_bytes)
+                return _read(source, path, offset, length)
             except OSError as error:
                 raise BuildError(
-                    f"{show_path(node.path)} cannot be read from {path}: {error.strerror}",
+                    f"{show_path(source.path)} cannot be read from {path}: {error.strerror}",
                     hint="make the source readable, or exclude the file",
                 ) from error
         case None:
-            _expect(node, node.size == 0)
+            _expect(source, source.size == 0)
+            return b""
 
 
-def _read(node: Node, path: Path, first_bytes: int, cluster_bytes: int) -> Iterator[bytes]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _read(node: Node, path: Path, offset: int, length: int) -> bytes:
+    descriptor = os.open(path, _FLAGS)
     try:
+        data = b""
+        if length == node.size or not _is_hole(descriptor, offset, length):
+            data = _whole_read(descriptor, offset, length)
+            _expect(node, len(data) == length)
         _expect(node, _unchanged(node, os.fstat(descriptor)))
-        left, want = node.size, first_bytes
-        while left:
-            data = os.read(descriptor, min(left, want))
-            _expect(node, len(data) > 0)
-            left -= len(data)
-            want = want - len(data) or cluster_bytes
-            yield data
-        _expect(node, _unchanged(node, os.fstat(descriptor)))
+        return data
     finally:
         os.close(descriptor)
 
 
+def _is_hole(descriptor: int, offset: int, length: int) -> bool:
+    """Tell whether a file has no data in a range: it need not be read then."""
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + length
+    except OSError as error:
+        return error.errno == errno.ENXIO  # no data up to the end; others do not know of holes
+
+
+def _whole_read(descriptor: int, offset: int, length: int) -> bytes:
+    data = os.pread(descriptor, length, offset)
+    while len(data) < length and (
+        more := os.pread(descriptor, length - len(data), offset + len(data))
+    ):
+        data += more
+    return data
+
+
 def _unchanged(node: Node, now: os.stat_result) -> bool:
-    if node.stamp is None:
-        return now.st_size == node.size
     stamp = node.stamp
-    return (now.st_size, now.st_size, now.st_mtime_ns) == (node.size, stamp.size, stamp.mtime_ns)
+    if stamp is None:
+        return now.st_size == node.size
+    return (
+        now.st_mtime_ns == stamp.mtime_ns
+        and now.st_ctime_ns == stamp.ctime_ns
+        and now.st_size == node.size == stamp.size
+        and now.st_ino == stamp.inode
+    )
 
 
 def _expect(node: Node, unchanged: bool) -> None:
