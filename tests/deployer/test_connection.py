@@ -51,8 +51,8 @@ def host_at(at: int, keys: Path, **settings: object) -> Host:
         "identity_files": (keys / "id_ed25519",),
         "known_hosts": (known,),
         "config": Path(os.devnull),
-        "connect_timeout_s": 5.0,
-        "stall_timeout_s": 2.0,
+        "connect_timeout_s": 15.0,
+        "stall_timeout_s": 20.0,
     }
     ssh_settings = SshSettings(**{**defaults, **settings})  # type: ignore[arg-type]
     return Host("www1", "127.0.0.1", ssh_settings, frozenset(), None, {}, {})
@@ -270,7 +270,9 @@ def embedded(keys: Path) -> Iterator[EmbeddedSsh]:
 
 def test_a_host_that_takes_no_more_bytes_is_given_up(keys: Path, embedded: EmbeddedSsh) -> None:
     payload = (bytes(1 << 20) for _ in range(64))
-    with ssh.connect(host_at(embedded.port, keys), lambda _: None) as connection:
+    with ssh.connect(
+        host_at(embedded.port, keys, stall_timeout_s=2.0), lambda _: None
+    ) as connection:
         began = time.monotonic()
         with pytest.raises(UnreachableError, match="took no bytes for 2 s"):
             connection.run(b"exec sleep 8", payload, timeout_s=20)
