@@ -29,6 +29,9 @@ from slots.index import Index, from_lines, piece_digest
 from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.settings import config_error
 
+_SAME_TARGETS = {"/", "/."}
+"""ISO 9660 has one form for both (docs/formats/iso9660.md)."""
+
 _TYPES = {
     Kind.DIRECTORY: stat.S_IFDIR,
     Kind.FILE: stat.S_IFREG,
@@ -225,11 +228,17 @@ def verify(path: Path, emit: Emit) -> Description:
 
 
 def _specification(found: Description) -> list[mtree.Described]:
+    text = specification_text(found)
+    return mtree.parse(text.split("\n"), str(found.folder / found.release.mtree))
+
+
+def specification_text(found: Description) -> str:
+    """Return the text of a release's specification, held against its description."""
     path = found.folder / found.release.mtree
     data = _bytes_of(path)
     if hashlib.sha256(data).hexdigest() != found.release.mtree_sha256:
         raise VerificationError(f"{path} is not the one that {places.MANIFEST} describes")
-    return mtree.parse(data.decode("utf-8", "surrogateescape").split("\n"), str(path))
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -242,7 +251,7 @@ def _bytes_of(path: Path) -> bytes:
 def _verify_bytes(folder: Path, artefact: Artefact, emit: Emit) -> None:
     """Check the size, the digests and every piece of an artefact in one pass."""
     path = folder / artefact.file
-    index = _index(folder / artefact.index, artefact)
+    index = index_of(folder, artefact)
     digest, head = hashlib.sha256(), b""
     with step(emit, "verify", artefact.file, artefact.size_bytes) as detail:
         meter = Meter(emit, "verify", artefact.file)
@@ -268,7 +277,9 @@ def _verify_bytes(folder: Path, artefact: Artefact, emit: Emit) -> None:
         detail.append(f"{len(index.pieces)} pieces")
 
 
-def _index(path: Path, artefact: Artefact) -> Index:
+def index_of(folder: Path, artefact: Artefact) -> Index:
+    """Return the index of an artefact, held against its description."""
+    path = folder / artefact.index
     data = _bytes_of(path)
     if hashlib.sha256(data).hexdigest() != artefact.index_sha256:
         raise VerificationError(f"{path} is not the one that {places.MANIFEST} describes")
@@ -311,8 +322,7 @@ def _described(tree: Tree, digests: dict[bytes, str]) -> dict[bytes, Mapping[str
         for node in tree
         if node.kind is Kind.FILE
     }
-    lines = mtree.to_lines(tree, whole)
-    return {entry.path: entry.keywords for entry in mtree.parse(lines, "the image")}
+    return dict(mtree.described(tree, whole))
 
 
 def _compare(
@@ -322,27 +332,12 @@ def _compare(
 ) -> None:
     faults = [f"{shown(name)} is missing" for name in sorted(wanted.keys() - read.keys())]
     faults += [f"{shown(name)} is not described" for name in sorted(read.keys() - wanted.keys())]
-    left, right = _with_first_names(read), _with_first_names(wanted)
+    left, right = mtree.with_first_names(read), mtree.with_first_names(wanted)
     for name in sorted(wanted.keys() & read.keys()):
         for keyword in sorted(left[name].keys() | right[name].keys()):
             here, there = left[name].get(keyword), right[name].get(keyword)
-            if here != there:
+            if here != there and {here, there} != _SAME_TARGETS:
                 faults.append(f"{shown(name)} has {keyword} {here}, not {there}")
     if faults:
         more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise VerificationError(f"{path}: " + "; ".join(faults[:SHOWN]) + more)
-
-
-def _with_first_names(entries: dict[bytes, Mapping[str, str]]) -> dict[bytes, dict[str, str]]:
-    """Say of hard-linked names which name is their first, instead of a number.
-
-    Names without content of their own are left apart: ISO 9660 cannot tell that they are one.
-    """
-    firsts: dict[str, str] = {}
-    told: dict[bytes, dict[str, str]] = {}
-    for name, keywords in entries.items():
-        told[name] = dict(keywords)
-        number = told[name].pop("inode", None)
-        if number is not None and int(keywords.get("size", "0")):
-            told[name]["inode"] = firsts.setdefault(number, shown(name))
-    return told

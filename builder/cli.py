@@ -8,11 +8,14 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from builder import browse, console
+from builder import browse, compare, console, lint, prepare
 from builder.build import Built, Order, build, default_threads
+from builder.diff import Changed, Difference, Travel
+from builder.formats import FORMATS
+from builder.mtree import escaped
 from builder.names import shown
 from builder.recipe import NAME, Cluster, Packing, Recipe, read_recipe, recipe_of
-from slots.errors import ConfigError
+from slots.errors import ConfigError, Exit
 from slots.manifest import Codec, Format
 from slots.settings import config_error
 
@@ -333,3 +336,161 @@ def _verify(
             console.say(f"{found.folder / one.file}: verified, {one.sha256}")
 
     _run(work, as_json=as_json)
+
+
+@app.command("diff")
+def _diff(
+    old: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
+    new: Annotated[Path, typer.Argument(help="Another, of whatever format.")],
+    with_bytes: Annotated[
+        bool, typer.Option("--bytes", help="Also what would travel, from the two indexes.")
+    ] = False,
+    read: Annotated[
+        bool, typer.Option("--read", help="Read the images, whatever lies beside them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what differs: added, removed, changed content, mode, owner, time.
+
+    \b
+    image diff images/out/cgi-1 images/out/cgi-2
+    image diff --bytes old.uzip new.uzip
+    """  # noqa: D301 - \b keeps the lines of the examples
+
+    def work() -> None:
+        found = compare.compare(old, new, read=read)
+        travels = compare.travels(old, new) if with_bytes else {}
+        if as_json:
+            console.say_json(_diff_record(found, travels))
+            return
+        _say_diff(found)
+        for format_, one in travels.items():
+            console.say(
+                f"{format_}: {console.size(one.total_bytes)} would travel of "
+                f"{console.size(one.image_bytes)}: {one.new_pieces:,} new pieces of "
+                f"{one.piece_bytes:,} bytes"
+                + (f", a table of {one.table_bytes:,}" if one.table_bytes else "")
+            )
+
+    _run(work, as_json=as_json)
+
+
+def _say_diff(found: Difference) -> None:
+    for path in found.removed:
+        console.say(f"- {shown(path)}")
+    for path in found.added:
+        console.say(f"+ {shown(path)}")
+    for one in found.changed:
+        console.say(f"~ {shown(one.path)}: {', '.join(_change_words(one))}")
+    counts = f"{len(found.added):,} added, {len(found.removed):,} removed"
+    console.say(f"{counts}, {len(found.changed):,} changed")
+
+
+def _change_words(one: Changed) -> list[str]:
+    """Return the changes of an entry; digests and seconds say nothing to a reader."""
+    return [
+        name if name in {"content", "time", "links"} else f"{name} {before} → {after}"
+        for name, (before, after) in one.changes.items()
+    ]
+
+
+def _diff_record(found: Difference, travels: dict[Format, Travel]) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "schema": "flipslot.diff/1",
+        "added": [escaped(path) for path in found.added],
+        "removed": [escaped(path) for path in found.removed],
+        "changed": [
+            {"path": escaped(one.path or b"/"), "changes": dict(one.changes)}
+            for one in found.changed
+        ],
+    }
+    if travels:
+        record["bytes"] = {
+            name: {
+                "new_pieces": one.new_pieces,
+                "piece_bytes": one.piece_bytes,
+                "table_bytes": one.table_bytes,
+                "total_bytes": one.total_bytes,
+                "image_bytes": one.image_bytes,
+            }
+            for name, one in travels.items()
+        }
+    return record
+
+
+@app.command("lint")
+def _lint(
+    path: Annotated[
+        Path | None, typer.Argument(help="A directory or an image; default: the recipe's sources.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Its rules and waivers count, as in a build.")
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Whose limits count; default: the recipe's."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is wrong, or worth a look, before an image is built of it. Exit 9 on an error.
+
+    \b
+    image lint /webroot/cgi
+    image lint --recipe images/cgi.toml
+    image lint images/out/cgi-1/cgi-1.uzip
+    """  # noqa: D301 - \b keeps the lines of the examples
+    codes = [Exit.DONE]
+
+    def work() -> None:
+        options = _options(format=list(dict.fromkeys(formats or [])))
+        if path is not None and not path.is_dir():
+            judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
+        else:
+            judged = _judged_source(_recipe(recipe, path), options)
+        _show_judged(judged, as_json=as_json)
+        codes.append(Exit.BUILD if judged.errors else Exit.DONE)
+
+    raise typer.Exit(console.run(work, as_json=as_json) or int(codes[-1]))
+
+
+def _judged_image(path: Path, recipe: Recipe | None) -> lint.Judged:
+    with browse.opened(path) as image:
+        name = image.facts().format
+        found = lint.lint(image.tree(), {name: FORMATS[name].limits})
+    return lint.judge(found, () if recipe is None else recipe.waivers)
+
+
+def _judged_source(recipe: Recipe, options: "_Options") -> lint.Judged:
+    names = options.formats or recipe.formats
+    limits: dict[str, lint.Limits] = {name: FORMATS[name].limits for name in names}
+    with console.progress() as emit:
+        prepared = prepare.read(recipe, prepare.Wanted(limits), emit)
+    return prepare.judged_by(recipe, prepared, limits)
+
+
+def _show_judged(judged: lint.Judged, *, as_json: bool) -> None:
+    if as_json:
+        console.say_json(
+            {
+                "schema": "flipslot.lint/1",
+                "findings": [_finding_record(one) for one in judged.findings],
+                "waived": [_finding_record(one) for one in judged.waived],
+                "unused_waivers": [f"{one.code} {one.match}" for one in judged.unused],
+            }
+        )
+        return
+    for one in judged.findings:
+        detail = f" ({one.detail})" if one.detail else ""
+        console.say(f"{one.severity}: {one.code}: {shown(one.path)}{detail}")
+    for waiver in judged.unused:
+        console.say(f"notice: {prepare.unused(waiver)}")
+    console.say(f"{len(judged.findings):,} findings, {len(judged.waived):,} waived")
+
+
+def _finding_record(one: lint.Finding) -> dict[str, str]:
+    return {
+        "severity": one.severity.value,
+        "code": one.code,
+        "path": escaped(one.path or b"/"),
+        "detail": one.detail,
+    }

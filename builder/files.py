@@ -12,6 +12,7 @@ from jinja2 import (
     FileSystemLoader,
     StrictUndefined,
     TemplateError,
+    TemplateNotFound,
     TemplateSyntaxError,
 )
 
@@ -70,12 +71,10 @@ def _rendered(template: Path, variables: dict[str, object]) -> str:
     )
     try:
         return environment.get_template(template.name).render(variables)
+    except TemplateNotFound as error:
+        raise _FaultError(f"{template}: no such file, or one that it names: {error}") from error
     except TemplateError as error:
         where = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
-        raise _FaultError(f"{template}{where}: {_reason(error, template)}") from error
+        raise _FaultError(f"{template}{where}: {error.message}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise _FaultError(f"cannot read {template}: {error}") from error
-
-
-def _reason(error: TemplateError, template: Path) -> str:
-    return "no such file" if error.message == template.name else str(error.message)

@@ -14,7 +14,6 @@ from builder.globs import matcher
 from builder.names import listed, text
 from builder.tree import Kind, Node, Tree
 
-TIME_MAX_S = 2**31 - 1
 _SET_ID = 0o6000
 _WORLD_WRITABLE, _STICKY = 0o002, 0o1000
 _HOPS = 40
@@ -31,7 +30,6 @@ Waivable = Literal[
     "mounted-inside",
     "set-id",
     "socket",
-    "time-range",
     "world-writable",
 ]
 Code = Literal[
@@ -71,7 +69,6 @@ RULES: Mapping[Code, tuple[Severity, str]] = {
     "mounted-inside": (Severity.NOTICE, "mounted inside, kept as empty mount points"),
     "set-id": (Severity.NOTICE, "run with the rights of their owner or group"),
     "case-twins": (Severity.NOTICE, "names that differ in case alone"),
-    "time-range": (Severity.NOTICE, "times outside 1970 to 2038"),
 }
 
 
@@ -199,16 +196,10 @@ def _device_outside_dev(node: Node) -> Iterator[Finding]:
         yield Finding("device-outside-dev", node.path, f"{node.kind} {node.major},{node.minor}")
 
 
-def _time_range(node: Node) -> Iterator[Finding]:
-    if not 0 <= node.mtime_s <= TIME_MAX_S:
-        yield Finding("time-range", node.path, f"second {node.mtime_s}")
-
-
 _NODE_RULES: tuple[Callable[[Node], Iterator[Finding]], ...] = (
     _set_id,
     _world_writable,
     _device_outside_dev,
-    _time_range,
 )
 
 

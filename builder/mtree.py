@@ -46,14 +46,35 @@ class Described:
 
 
 def to_lines(tree: Tree, digests: Mapping[bytes, str]) -> Iterator[str]:
-    """Write a specification. `digests` holds the SHA-256 of each file by its path."""
+    """Write a specification. `digests` holds the SHA-256 of files by their path."""
     yield "#mtree\n"
     for node in tree:
-        words = " ".join(f"{name}={value}" for name, value in _keywords(node, digests))
+        words = " ".join(f"{name}={value}" for name, value in keywords(node, digests))
         yield f"{escaped(b'.' + node.path)} {words}\n"
 
 
-def _keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
+def described(tree: Tree, digests: Mapping[bytes, str]) -> dict[bytes, dict[str, str]]:
+    """Describe a tree as a specification does, without its text."""
+    return {node.path: dict(keywords(node, digests)) for node in tree}
+
+
+def with_first_names(entries: Mapping[bytes, Mapping[str, str]]) -> dict[bytes, dict[str, str]]:
+    """Say of hard-linked names which name is their first, instead of a number.
+
+    Names without content of their own are left apart: ISO 9660 cannot tell that they are one.
+    """
+    firsts: dict[str, str] = {}
+    told: dict[bytes, dict[str, str]] = {}
+    for name, keywords in entries.items():
+        told[name] = dict(keywords)
+        number = told[name].pop("inode", None)
+        if number is not None and int(keywords.get("size", "0")):
+            told[name]["inode"] = firsts.setdefault(number, shown(name))
+    return told
+
+
+def keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
+    """Yield the keywords of an entry, as a specification has them."""
     yield "type", node.kind.value
     yield "mode", f"{node.mode:04o}"
     yield "uid", str(node.uid)
@@ -63,13 +84,13 @@ def _keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, s
     yield "time", f"{node.mtime_s}.0"
     yield "nlink", str(node.links)
     match node.kind:
-        case Kind.FILE:
+        case Kind.FILE if node.path in digests:
             yield "sha256digest", digests[node.path]
         case Kind.SYMLINK:
             yield "link", escaped(node.target)
         case Kind.CHARACTER | Kind.BLOCK:
             yield "device", f"native,{node.major},{node.minor}"
-        case Kind.DIRECTORY | Kind.FIFO:
+        case Kind.FILE | Kind.DIRECTORY | Kind.FIFO:
             pass
     if node.group is not None:
         yield "inode", str(node.group + 1)

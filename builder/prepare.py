@@ -6,10 +6,10 @@ from pathlib import Path
 
 from builder import busy, files, layers, mtree
 from builder.globs import matcher
-from builder.lint import Limits, Waiver, judge, lint, summaries
+from builder.lint import Judged, Limits, Waiver, judge, lint, summaries
 from builder.names import listed
 from builder.normalise import Override, normalise, path_of
-from builder.recipe import Recipe
+from builder.recipe import Recipe, SourceSettings
 from builder.tree import Kind, Tree
 from slots.errors import BuildError, ConfigError
 from slots.events import Emit, Notice, step
@@ -37,46 +37,42 @@ def prepare(recipe: Recipe, wanted: Wanted, emit: Emit) -> Prepared:
     """Read all sources and make their tree; what is told is told, what cannot be is refused."""
     for source in recipe.layers:
         busy.refuse_busy(source.path)
-    rules = recipe.rules(wanted.epoch_s, files.added(recipe))
-    with step(emit, "scan", ", ".join(str(one.path) for one in recipe.layers)) as detail:
-        laid = layers.lay(
-            [
-                layers.Source(one.path, matcher([*recipe.exclude, *one.exclude, *wanted.excludes]))
-                for one in recipe.layers
-            ]
-        )
-        refuse_unreadable(laid)
-        tree = normalise(laid.tree, rules, _overrides(recipe, wanted, laid), emit)
-        detail.append(f"{len(tree)} entries")
-    report(tree, laid, recipe, wanted.limits, emit)
-    return Prepared(tree, laid)
-
-
-def refuse_unreadable(laid: layers.Laid) -> None:
-    """Refuse sources of which something cannot be read."""
-    if unreadable := laid.left_out["unreadable"]:
+    prepared = read(recipe, wanted, emit)
+    judged = judged_by(recipe, prepared, wanted.limits)
+    if unreadable := prepared.laid.left_out["unreadable"]:
         raise BuildError(
             f"cannot read {len(unreadable)} of the source: {listed(unreadable)}",
             hint="build as root, or leave them out with --exclude",
         )
-
-
-def report(
-    tree: Tree, laid: layers.Laid, recipe: Recipe, limits: Mapping[str, Limits], emit: Emit
-) -> None:
-    """Tell what lint finds, and refuse what no format could hold."""
-    mount_points = [path_of(one) for one in recipe.mount_points]
-    found = lint(tree, limits, left_out=laid.left_out, mount_points=mount_points)
-    judged = judge(found, recipe.waivers)
     if judged.errors:
         raise BuildError(
             "; ".join(summaries(judged.errors)),
             hint="exclude or change what is named, or build another format",
         )
-    for line in summaries(judged.findings):
+    for line in (*summaries(judged.findings), *map(unused, judged.unused)):
         emit(Notice(line))
-    for waiver in judged.unused:
-        emit(Notice(unused(waiver)))
+    return prepared
+
+
+def read(recipe: Recipe, wanted: Wanted, emit: Emit) -> Prepared:
+    """Read all sources and make their tree."""
+    rules = recipe.rules(wanted.epoch_s, files.added(recipe))
+    with step(emit, "scan", ", ".join(str(one.path) for one in recipe.layers)) as detail:
+        laid = layers.lay([_source(one, recipe, wanted) for one in recipe.layers])
+        tree = normalise(laid.tree, rules, _overrides(recipe, wanted, laid), emit)
+        detail.append(f"{len(tree)} entries")
+    return Prepared(tree, laid)
+
+
+def _source(one: SourceSettings, recipe: Recipe, wanted: Wanted) -> layers.Source:
+    return layers.Source(one.path, matcher([*recipe.exclude, *one.exclude, *wanted.excludes]))
+
+
+def judged_by(recipe: Recipe, prepared: Prepared, limits: Mapping[str, Limits]) -> Judged:
+    """Apply the rules of lint, and the waivers of the recipe."""
+    mount_points = [path_of(one) for one in recipe.mount_points]
+    found = lint(prepared.tree, limits, left_out=prepared.laid.left_out, mount_points=mount_points)
+    return judge(found, recipe.waivers)
 
 
 def unused(waiver: Waiver) -> str:

@@ -6,7 +6,7 @@ from typer.testing import CliRunner, Result
 
 from builder.cli import app
 
-COMMANDS = ("build", "info", "ls", "cat", "extract", "verify")
+COMMANDS = ("build", "info", "ls", "cat", "extract", "verify", "diff", "lint")
 
 
 def _image(*arguments: str | Path) -> Result:

@@ -1,0 +1,143 @@
+"""`image diff`: two images or releases as entries, from where they are had fastest.
+
+A release, and an image that is the one its release.json describes (size and head digest), are
+taken at the word of their tree.mtree, whose own digest is checked. Any other image is read, and of
+its files those contents that nothing else tells apart.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder import browse, mtree
+from builder.diff import Difference, Travel, diff, travel
+from builder.opened.image import OpenedImage
+from builder.tree import Node
+from slots.errors import Refused
+from slots.manifest import HEAD_BYTES, Artefact, Format
+
+_HARD_LINKED = " inode="
+
+
+@dataclass(slots=True)
+class _Side:
+    """One of the two: the text of a specification, or an opened image."""
+
+    path: Path
+    lines: list[str] = field(default_factory=list)
+    image: OpenedImage | None = None
+    nodes: dict[bytes, Node] = field(default_factory=dict)
+
+    def digests(self, paths: Sequence[bytes]) -> Mapping[bytes, str]:
+        """Read the content of files; one of several names is read once."""
+        if self.image is None:
+            return {}
+        firsts: dict[bytes | int, bytes] = {}
+        for path in paths:
+            node = self.nodes[path]
+            firsts.setdefault(path if node.group is None else node.group, path)
+        found: dict[bytes, str] = {}
+        for node, chunks in self.image.contents([self.nodes[path] for path in firsts.values()]):
+            digest = hashlib.sha256()
+            for chunk in chunks:
+                digest.update(chunk)
+            found[node.path] = digest.hexdigest()
+        keys = {path: self.nodes[path].group for path in paths}
+        return {path: found[firsts[path if key is None else key]] for path, key in keys.items()}
+
+
+def compare(old: Path, new: Path, *, read: bool) -> Difference:
+    """Return how two images or releases differ; `read`: from the images themselves."""
+    with ExitStack() as stack:
+        left, right = _side(old, stack, read=read), _side(new, stack, read=read)
+        shared = frozenset(
+            line for line in set(left.lines).intersection(right.lines) if _HARD_LINKED not in line
+        )
+        return diff(_entries(left, shared), _entries(right, shared), left.digests, right.digests)
+
+
+def _side(path: Path, stack: ExitStack, *, read: bool) -> _Side:
+    found = browse.description(path)
+    if path.is_dir():
+        if found is None:
+            raise Refused(f"no release.json in {path}", hint="name an image, or a release's folder")
+        if not read:
+            return _Side(path, browse.specification_text(found).splitlines())
+        path = found.folder / found.artefacts[0].file
+    elif found is not None and not read and _is_described(path, found.artefacts[0]):
+        return _Side(path, browse.specification_text(found).splitlines())
+    image = stack.enter_context(browse.opened(path))
+    return _Side(path, image=image, nodes={node.path: node for node in image.tree()})
+
+
+def _is_described(path: Path, artefact: Artefact) -> bool:
+    """Tell whether an image is the described one, as a frontend's probe does."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    return (
+        path.stat().st_size == artefact.size_bytes
+        and hashlib.sha256(head).hexdigest() == artefact.head_sha256
+    )
+
+
+def _entries(side: _Side, shared: frozenset[str]) -> dict[bytes, dict[str, str]]:
+    """Return the entries of one side, but those whose lines are the same in the other."""
+    if side.image is not None:
+        # Both have the tree's own order, so that the first of hard-linked names is the same.
+        keywords = {path: dict(mtree.keywords(node, {})) for path, node in side.nodes.items()}
+        return mtree.with_first_names(keywords)
+    lines = (line for line in side.lines if line not in shared)
+    return mtree.with_first_names(
+        {entry.path: entry.keywords for entry in mtree.parse(lines, str(side.path))}
+    )
+
+
+def travels(old: Path, new: Path) -> dict[Format, Travel]:
+    """Return what would travel to a holder of the old one, for each format that both have."""
+    left, right = _description(old), _description(new)
+    before = {one.format: one for one in left.artefacts}
+    found = {
+        one.format: travel(
+            browse.index_of(left.folder, before[one.format]),
+            browse.index_of(right.folder, one),
+            _table_bytes(right.folder, one),
+        )
+        for one in right.artefacts
+        if one.format in before
+    }
+    if not found:
+        raise Refused(
+            f"{old} and {new} have no format in common",
+            hint=f"{_formats(left.artefacts)} and {_formats(right.artefacts)}",
+        )
+    return found
+
+
+def _description(path: Path) -> browse.Description:
+    found = browse.description(path)
+    if found is None:
+        raise Refused(
+            f"no release.json describes {path}",
+            hint="--bytes wants the indexes beside it, as `image build` leaves them",
+        )
+    return found
+
+
+def _formats(artefacts: Iterable[Artefact]) -> str:
+    return ", ".join(one.format for one in artefacts)
+
+
+def _table_bytes(folder: Path, artefact: Artefact) -> int | None:
+    """Return how long the table of contents of a uzip is when it is packed; None for others."""
+    if artefact.format != "uzip":
+        return None
+    first = browse.index_of(folder, artefact).pieces[0]
+    try:
+        with (folder / artefact.file).open("rb") as file:
+            table = file.read(first.length)
+    except OSError as error:
+        raise Refused(f"cannot read {folder / artefact.file}: {error.strerror}") from error
+    return len(gzip.compress(table, 9, mtime=0))
