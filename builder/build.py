@@ -2,23 +2,23 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from builder import mtree, places
+from builder import cache, mtree, places, releases
+from builder.cache import Cache
 from builder.digest import digest_files
 from builder.formats import FORMATS, Job, Made, Target, packed
-from builder.hardlinks import first_files
 from builder.lint import Limits
 from builder.prepare import Prepared, Wanted, prepare
 from builder.recipe import Packing, Recipe, label_of
+from builder.releases import Described, Names, Plan
 from builder.tree import Tree
 from slots.errors import ConfigError
 from slots.events import Emit
 from slots.index import Index, to_lines
-from slots.manifest import Artefact, Format, Release, release_id
+from slots.manifest import Format, Release
 
 OUT = Path("images/out")
 VERSION_DIGITS = 12
@@ -37,6 +37,8 @@ class Order:
     mtree: Path | None = None
     excludes: tuple[str, ...] = ()
     threads: int = 1
+    cache: Path | None = None  # the folder of what earlier builds knew; None: know nothing
+    reads_all: bool = False  # every file is read, whatever the cache knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +50,28 @@ class Built:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """A tree with its specification: one line per entry, the digest of each file in it."""
-
-    tree: Tree
-    text: str
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """An artefact's description, and the tools that made it."""
-
-    artefact: Artefact
-    tools: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """The names of a release: a folder of its own, or one file with others beside it."""
-
-    parent: Path
-    single: str | None
-    label: str
-
-    @property
-    def folder(self) -> str:
-        return self.single or self.label
-
-    def artefact(self, name: Format) -> str:
-        return self.single or f"{self.label}{FORMATS[name].suffix}"
-
-    def index(self, name: Format) -> str:
-        return f"{self.artefact(name)}.index"
-
-    @property
-    def mtree(self) -> str:
-        return f"{self.single}.mtree" if self.single else places.TREE
-
-
 def build(order: Order, emit: Emit) -> Built:
     """Build a release: nothing is left under a final name unless all of it is right."""
     parent, single = _destination(order)
     places.make_parent(parent, [one.path for one in order.recipe.layers])
-    prepared = prepare(order.recipe, _wanted(order), emit)
-    tree = prepared.tree
-    jobs = _jobs(order, prepared)
-    for name, job in jobs.items():
-        FORMATS[name].check(job)
-    digests = digest_files(tree, order.threads, emit)
-    described = _Described(tree, "".join(mtree.to_lines(tree, digests)))
-    version = order.version or order.recipe.version or described.sha256[:VERSION_DIGITS]
-    names = _Names(parent, single, f"{order.recipe.name}-{version}")
-    with places.partial(parent, names.folder) as folder:
-        made = _write(described, names, jobs, folder, emit)
-        release = _release(order.recipe, version, described, names, made.values())
-        prepared.laid.recheck()
-        return _publish(folder, names, release)
+    with cache.opened(order.cache, emit, reads_all=order.reads_all) as known:
+        prepared = prepare(order.recipe, _wanted(order), emit)
+        plan = _plan(order, prepared, Names(parent, single, ""), known, emit)
+        if known.is_on and not order.reads_all and (found := releases.standing(plan)):
+            plan.names.manifest.touch()  # the newest again
+            return Built(found, plan.names.manifest, is_new=False)
+        if order.version or order.recipe.version:
+            releases.refuse_other(plan)
+        with places.partial(parent, plan.names.folder) as folder:
+            made = _write(plan, folder, known, emit)
+            release = _described(plan, made, folder)
+            prepared.laid.recheck()
+            if order.version or order.recipe.version:
+                releases.refuse_other(plan, release)
+            built = _publish(folder, plan, release)
+        for name, one in made.items():
+            known.keep_clusters(plan.names.final / plan.names.artefact(name), one.how, one.clusters)
+        return built
 
 
 def default_threads() -> int:
@@ -140,9 +103,22 @@ def _wanted(order: Order) -> Wanted:
     return Wanted(limits, order.epoch_s, order.mtree, order.excludes)
 
 
+def _plan(order: Order, prepared: Prepared, names: Names, known: Cache, emit: Emit) -> Plan:
+    """Settle what will be made; a wrong setting is refused before any file is read."""
+    recipe, tree = order.recipe, prepared.tree
+    jobs = _jobs(order, prepared)
+    checked = {name: FORMATS[name].check(job) for name, job in jobs.items()}
+    digests = digest_files(tree, order.threads, emit, known)
+    described = Described.of(tree, "".join(mtree.to_lines(tree, digests)).encode(), digests)
+    version = order.version or recipe.version or described.sha256[:VERSION_DIGITS]
+    names = replace(names, label=f"{recipe.name}-{version}")
+    return Plan(recipe.name, version, names, described, jobs, checked)
+
+
 def _jobs(order: Order, prepared: Prepared) -> dict[Format, Job]:
-    """Settle how each format is packed; a wrong setting is refused before anything is read."""
-    recipe, tree, source = order.recipe, prepared.tree, prepared.laid.equal_source
+    """Settle how each format is packed."""
+    recipe, tree, formats = order.recipe, prepared.tree, order.formats or order.recipe.formats
+    source = prepared.laid.equal_source if "erofs" in formats else None
     is_equal = source is not None and _is_clamp_of(prepared.laid.tree, tree)
     return {
         name: Job(
@@ -152,7 +128,7 @@ def _jobs(order: Order, prepared: Prepared) -> dict[Format, Job]:
             source=source if is_equal else None,
             threads=order.threads,
         )
-        for name in order.formats or recipe.formats
+        for name in formats
     }
 
 
@@ -163,22 +139,30 @@ def _is_clamp_of(scanned: Tree, tree: Tree) -> bool:
     return tuple(clamped) == tree.nodes
 
 
-def _write(
-    described: _Described,
-    names: _Names,
-    jobs: Mapping[Format, Job],
-    folder: Path,
-    emit: Emit,
-) -> dict[Format, _Made]:
-    """Write all artefacts of a release and what describes them, but the manifest."""
-    (folder / names.mtree).write_text(described.text, encoding="utf-8")
-    made: dict[Format, _Made] = {}
-    for name, job in jobs.items():
-        target = Target(folder / names.artefact(name), described.sha256, emit)
-        one = FORMATS[name].write(job, target)
-        index_sha256 = _write_index(folder / names.index(name), one)
-        made[name] = _Made(_artefact(name, names, job, one, index_sha256), one.tools)
+def _write(plan: Plan, folder: Path, known: Cache, emit: Emit) -> dict[Format, Made]:
+    """Write all artefacts of a release, and the specification of its tree."""
+    (folder / plan.names.mtree).write_bytes(plan.described.text)
+    made: dict[Format, Made] = {}
+    for name, job in plan.jobs.items():
+        target = Target(
+            folder / plan.names.artefact(name),
+            plan.described.sha256,
+            emit,
+            plan.described.digests,
+            known.clusters,
+        )
+        made[name] = FORMATS[name].write(job, target)
     return made
+
+
+def _described(plan: Plan, made: Mapping[Format, Made], folder: Path) -> Release:
+    """Write the indexes, and return the description of it all."""
+    return plan.release(
+        tuple(
+            plan.artefact(name, one, _write_index(folder / plan.names.index(name), one))
+            for name, one in made.items()
+        )
+    )
 
 
 def _write_index(path: Path, made: Made) -> str:
@@ -192,57 +176,10 @@ def _write_index(path: Path, made: Made) -> str:
     return digest.hexdigest()
 
 
-def _artefact(name: Format, names: _Names, job: Job, made: Made, index_sha256: str) -> Artefact:
-    return Artefact(
-        format=name,
-        file=names.artefact(name),
-        size_bytes=made.size_bytes,
-        sha256=made.sha256,
-        head_sha256=made.head_sha256,
-        index=names.index(name),
-        index_sha256=index_sha256,
-        codec=job.packed.codec,
-        level=job.packed.level,
-        cluster_bytes=job.packed.cluster_bytes,
-        parameters=dict(made.parameters),
-    )
-
-
-def _release(
-    recipe: Recipe,
-    version: str,
-    described: _Described,
-    names: _Names,
-    made: Iterable[_Made],
-) -> Release:
-    made = list(made)
-    artefacts = tuple(one.artefact for one in made)
-    tools = {"flipslot": installed_version("flipslot")}
-    for one in made:
-        tools |= one.tools
-    return Release(
-        id=release_id(described.sha256, artefacts),
-        name=recipe.name,
-        version=version,
-        mtree=names.mtree,
-        mtree_sha256=described.sha256,
-        entries=len(described.tree),
-        content_bytes=_content_bytes(described.tree),
-        artefacts=artefacts,
-        tools=dict(sorted(tools.items())),
-    )
-
-
-def _content_bytes(tree: Tree) -> int:
-    """Sum the files' bytes, those of a hard-linked file once."""
-    return sum(node.size for node in first_files(tree))
-
-
-def _publish(folder: Path, names: _Names, release: Release) -> Built:
+def _publish(folder: Path, plan: Plan, release: Release) -> Built:
+    names = plan.names
     if names.single is not None:
-        final = names.parent / names.single
-        places.publish_files(folder, final, release)
-        return Built(release, final.with_name(f"{final.name}.{places.MANIFEST}"), is_new=True)
-    final = names.parent / names.label
-    is_new = places.publish_folder(folder, final, release)
-    return Built(release, final / places.MANIFEST, is_new)
+        places.publish_files(folder, names.parent / names.single, release)
+        return Built(release, names.manifest, is_new=True)
+    is_new = places.publish_folder(folder, names.final, release)
+    return Built(release, names.manifest, is_new)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from builder.cache import Cache
 from builder.contents import pieces
 from builder.progress import Meter
 from builder.tree import Kind, Node, Tree
@@ -13,26 +14,43 @@ BATCH_FILES = 64
 BATCH_BYTES = 4 << 20
 
 
-def digest_files(tree: Tree, threads: int, emit: Emit) -> dict[bytes, str]:
-    """Return the digest of each file by its path; one file of several names is read once."""
+def digest_files(
+    tree: Tree, threads: int, emit: Emit, cache: Cache | None = None
+) -> dict[bytes, str]:
+    """Return the digest of each file by its path.
+
+    One file of several names is read once, one that the cache knows not at all.
+    """
     firsts = _firsts(tree)
-    total_bytes = sum(node.size for node in firsts.values())
+    cache = cache or Cache(emit)
+    known = cache.digests(node.stamp for node in firsts.values() if node.stamp is not None)
+    found = {
+        key: known[node.stamp] for key, node in firsts.items() if node.stamp in known
+    }  # fmt: skip
+    unread = [node for key, node in firsts.items() if key not in found]
+    total_bytes = sum(node.size for node in unread)
     with step(emit, "digest", total_bytes=total_bytes) as detail:
-        meter = Meter(emit, "digest")
-        found: dict[bytes, str] = {}
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                for digests in pool.map(
-                    lambda batch: _digests(batch, meter.add), _batches(firsts.values())
-                ):
-                    found |= digests
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        read = _read_all(unread, threads, Meter(emit, "digest").add)
+        found |= {_file_key(node): read[node.path] for node in unread}
         detail.append(f"{len(found)} files")
-    return {
-        node.path: found[firsts[_file_key(node)].path] for node in tree if node.kind is Kind.FILE
-    }
+        if known:
+            detail.append(f"{len(unread)} read")
+    cache.keep_digests({node.stamp: read[node.path] for node in unread if node.stamp is not None})
+    return {node.path: found[_file_key(node)] for node in tree if node.kind is Kind.FILE}
+
+
+def _read_all(
+    nodes: Iterable[Node], threads: int, count: Callable[[int], None]
+) -> dict[bytes, str]:
+    found: dict[bytes, str] = {}
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for digests in pool.map(lambda batch: _digests(batch, count), _batches(nodes)):
+                found |= digests
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
 
 
 def _file_key(node: Node) -> bytes | int:
@@ -63,10 +81,15 @@ def _batches(nodes: Iterable[Node]) -> Iterator[list[Node]]:
 
 def _digests(batch: Iterable[Node], count: Callable[[int], None]) -> dict[bytes, str]:
     found: dict[bytes, str] = {}
+    small_bytes = 0
     for node in batch:
         digest = hashlib.sha256()
         for data in pieces(node):
             digest.update(data)
-            count(len(data))
+            if node.size > BATCH_BYTES:
+                count(len(data))
+            else:
+                small_bytes += len(data)
         found[node.path] = digest.hexdigest()
+    count(small_bytes)
     return found

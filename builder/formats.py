@@ -3,12 +3,11 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import BinaryIO
 
 from builder import linuxfs, pieces
-from builder.clusters import ZeroRun
+from builder.clusters import Recall, Stored, ZeroRun, nothing_known
 from builder.iso9660 import layout as iso9660
 from builder.iso9660 import limits as iso9660_limits
 from builder.iso9660 import stream as iso9660_stream
@@ -70,6 +69,8 @@ class Target:
     out: Path
     mtree_sha256: str
     emit: Emit
+    digests: Mapping[bytes, str]  # of the files, by path
+    recall: Callable[[str], Recall] = lambda _: nothing_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,14 @@ class Made:
     sha256: str
     head_sha256: str
     pieces: tuple[Piece, ...]
+    how: str = ""  # the clusters were compressed: the same way, the same bytes
+    clusters: tuple[Stored, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What can be said of an artefact before it is made: parameters of its layout, its tools."""
+
     parameters: Mapping[str, int | str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,7 +103,7 @@ class ImageFormat:
     cluster_step: int  # a cluster is a multiple of this; 0: a power of two
     layout: iso9660.Placement
     limits: Limits
-    check: Callable[[Job], None]
+    check: Callable[[Job], Checked]
     write: Callable[[Job, Target], Made]
 
 
@@ -136,8 +145,10 @@ def _parameters(job: Job, cluster_bytes: int) -> iso9660.Parameters:
     )
 
 
-def _check_uzip(job: Job) -> None:
-    _refuse(job, _parameters(job, job.packed.cluster_bytes))
+def _check_uzip(job: Job) -> Checked:
+    parameters = _parameters(job, job.packed.cluster_bytes)
+    _refuse(job, parameters)
+    return Checked(parameters.as_record(), uzip_codecs.CODECS[job.packed.codec].versions())
 
 
 def _refuse(job: Job, parameters: iso9660.Parameters) -> None:
@@ -147,35 +158,36 @@ def _refuse(job: Job, parameters: iso9660.Parameters) -> None:
 
 
 def _write_uzip(job: Job, target: Target) -> Made:
-    parameters = _parameters(job, job.packed.cluster_bytes)
-    layout = iso9660.plan_layout(job.tree, parameters)
+    layout = iso9660.plan_layout(job.tree, _parameters(job, job.packed.cluster_bytes))
     codec, level = uzip_codecs.codec_of(job.packed.codec, job.packed.level)
-    count = layout.cluster_count
-    with step(target.emit, "uzip", target.out.name, count * job.packed.cluster_bytes):
+    count, cluster_bytes = layout.cluster_count, job.packed.cluster_bytes
+    how = f"uzip {codec.name} {level} {cluster_bytes} {uzip_codecs.fingerprint(codec, level)}"
+    with step(target.emit, "uzip", target.out.name, count * cluster_bytes) as detail:
         meter = Meter(target.emit, "uzip", target.out.name)
         with target.out.open("w+b") as file:
             written = uzip.write(
-                iso9660_stream.clusters(layout),
+                iso9660_stream.planned(layout, target.digests),
                 count,
                 file,
                 codec=codec,
                 level=level,
-                cluster_bytes=job.packed.cluster_bytes,
+                cluster_bytes=cluster_bytes,
                 threads=job.threads,
+                recall=target.recall(how),
                 on_progress=meter.reach,
             )
+        detail.append(f"{written.stored + written.references} clusters")
+        if written.recalled:
+            detail.append(f"{written.recalled} as they were")
     return Made(
-        written.size_bytes,
-        written.sha256,
-        written.head_sha256,
-        written.pieces,
-        parameters.as_record(),
-        {"zstandard": installed_version("zstandard")} if codec.name == "zstd" else {},
+        written.size_bytes, written.sha256, written.head_sha256, written.pieces, how, written.kept
     )
 
 
-def _check_iso9660(job: Job) -> None:
-    _refuse(job, _parameters(job, _ISO_CLUSTER_BYTES))
+def _check_iso9660(job: Job) -> Checked:
+    parameters = _parameters(job, _ISO_CLUSTER_BYTES)
+    _refuse(job, parameters)
+    return Checked(parameters.as_record())
 
 
 def _write_iso9660(job: Job, target: Target) -> Made:
@@ -187,7 +199,7 @@ def _write_iso9660(job: Job, target: Target) -> Made:
             for cluster in iso9660_stream.clusters(layout):
                 _write_cluster(file, cluster, meter)
             file.truncate()
-    return _described(target, parameters.as_record(), {})
+    return _described(target)
 
 
 def _write_cluster(file: BinaryIO, cluster: bytes | ZeroRun, meter: Meter) -> None:
@@ -201,12 +213,13 @@ def _write_cluster(file: BinaryIO, cluster: bytes | ZeroRun, meter: Meter) -> No
     meter.add(size_bytes)
 
 
-def _check_squashfs(job: Job) -> None:
-    linuxfs.check_squashfs(job.packed.codec)
+def _check_squashfs(job: Job) -> Checked:
+    written = linuxfs.check_squashfs(job.packed.codec)
+    return Checked(tools={written.tool: written.version})
 
 
 def _write_squashfs(job: Job, target: Target) -> Made:
-    written = linuxfs.write_squashfs(
+    linuxfs.write_squashfs(
         job.tree,
         target.out,
         codec=job.packed.codec,
@@ -215,15 +228,16 @@ def _write_squashfs(job: Job, target: Target) -> Made:
         threads=job.threads,
         emit=target.emit,
     )
-    return _described(target, {}, {written.tool: written.version})
+    return _described(target)
 
 
-def _check_erofs(job: Job) -> None:
-    linuxfs.check_erofs(job.packed.codec, job.source)
+def _check_erofs(job: Job) -> Checked:
+    written = linuxfs.check_erofs(job.packed.codec, job.source)
+    return Checked(tools={written.tool: written.version})
 
 
 def _write_erofs(job: Job, target: Target) -> Made:
-    written = linuxfs.write_erofs(
+    linuxfs.write_erofs(
         job.tree,
         target.out,
         source=job.source,
@@ -232,12 +246,10 @@ def _write_erofs(job: Job, target: Target) -> Made:
         mtree_sha256=target.mtree_sha256,
         emit=target.emit,
     )
-    return _described(target, {}, {written.tool: written.version})
+    return _described(target)
 
 
-def _described(
-    target: Target, parameters: Mapping[str, int | str], tools: Mapping[str, str]
-) -> Made:
+def _described(target: Target) -> Made:
     """Pad an artefact to whole sectors, and take its digests and pieces."""
     size_bytes = target.out.stat().st_size
     wanted_bytes = max(HEAD_BYTES, size_bytes + -size_bytes % ALIGNMENT_BYTES)
@@ -257,8 +269,6 @@ def _described(
         digest.hexdigest(),
         hashlib.sha256(head).hexdigest(),
         found,
-        parameters,
-        tools,
     )
 
 

@@ -7,6 +7,7 @@
 | zstd | Z4.0, z4.0 | one frame | skippable frames | ZSTD_compressBound |
 """
 
+import hashlib
 import lzma
 import zlib
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Codec:
     filler: Callable[[int], bytes]
     compressor: Callable[[int], Transform]
     decompress: Callable[[bytes, int], bytes]
+    versions: Callable[[], dict[str, str]] = dict  # of the libraries
 
 
 def codec_of(name: str, level: int | None = None) -> tuple[Codec, int]:
@@ -79,6 +81,13 @@ def check_cluster_bytes(codec: Codec, cluster_bytes: int) -> None:
             f"{codec.name} cannot have clusters of {cluster_bytes} bytes",
             hint=f"a multiple of {SECTOR_BYTES} from {least} to less than {MAX_STORED_BYTES}",
         )
+
+
+def fingerprint(codec: Codec, level: int) -> str:
+    """Return what changes when the library compresses in another way: a digest of a sample."""
+    sample = b"".join(hashlib.sha256(bytes((n,))).digest()[: n % 32] * (n % 5) for n in range(256))
+    sample += b"".join(b"%d entries of a table, line %d\n" % (n * n, n) for n in range(2000))
+    return hashlib.sha256(codec.compressor(level)(sample)).hexdigest()[:16]
 
 
 # --- zlib ----------------------------------------------------------------------------------
@@ -179,6 +188,11 @@ def _check_skippable(stored: bytes, at: int) -> None:
             raise ValueError("what follows the frame is not a skippable frame")
 
 
+def _zstd_versions() -> dict[str, str]:
+    number = ".".join(map(str, zstandard.ZSTD_VERSION))
+    return {"zstandard": zstandard.__version__, "libzstd": number}
+
+
 def _skippable(gap: int) -> bytes:
     length = gap if gap >= SKIPPABLE_HEAD_BYTES else gap + SECTOR_BYTES
     inner = length - SKIPPABLE_HEAD_BYTES
@@ -199,6 +213,7 @@ CODECS = {
             filler=_skippable,
             compressor=_zstd_compressor,
             decompress=_zstd_decompress,
+            versions=_zstd_versions,
         ),
         Codec(
             name="zlib",
@@ -211,6 +226,7 @@ CODECS = {
             filler=_zeros,
             compressor=_zlib_compressor,
             decompress=_zlib_decompress,
+            versions=lambda: {"zlib": zlib.ZLIB_RUNTIME_VERSION},
         ),
         Codec(
             name="lzma",

@@ -1,8 +1,8 @@
 """Clusters → a uzip image that geom_uzip reads: docs/formats/uzip.md.
 
-Threads compress, the caller's thread reads and writes. No more clusters are under way than the
+Threads read and compress, the caller's thread writes. No more clusters are under way than the
 threads need, so that memory does not grow with the image. The place of the TOC is kept free, and
-it is written last.
+it is written last. A cluster whose stream an earlier build left is neither read nor compressed.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import BinaryIO, NamedTuple
 
-from builder.clusters import Cluster, ZeroRun
+from builder.clusters import Recall, Stored, Unread, ZeroRun, nothing_known
 from builder.uzip.codecs import Codec, Transform, check_cluster_bytes
 from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
 from slots.index import Piece, piece_digest
@@ -30,6 +30,9 @@ SEARCH_STEPS = 1 << 28
 second) are spent on references, the clusters that repeat beyond are stored again."""
 
 READ_BYTES = 1 << 20
+
+Item = bytes | ZeroRun | Unread
+_Reader = Callable[[], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Written:
     elided: int
     references: int
     unpadded: int
+    recalled: int
+    kept: tuple[Stored, ...]
 
 
 def default_threads() -> int:
@@ -53,7 +58,7 @@ def default_threads() -> int:
 
 
 def write(
-    clusters: Iterable[Cluster],
+    clusters: Iterable[Item],
     count: int,
     out: BinaryIO,
     *,
@@ -62,20 +67,21 @@ def write(
     cluster_bytes: int,
     threads: int | None = None,
     store_all: bool = False,
+    recall: Recall = nothing_known,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Written:
     """Write `count` clusters to `out`, which is empty and can be read and sought.
 
     `store_all` leaves no holes and makes no references, for readers that know neither (qemu's
-    cloop). `on_progress` is told how many bytes of the volume are done.
+    cloop). `recall` finds what is stored already. `on_progress` is told how many bytes of the
+    volume are done.
     """
     check_cluster_bytes(codec, cluster_bytes)
     image = _Image(out, codec, cluster_bytes, count, 0 if store_all else SEARCH_STEPS)
     out.seek(image.end)
-    zeros = bytes(cluster_bytes)
-    whole = _whole(clusters, count, zeros)
-    items = _filled(whole, zeros) if store_all else _elided(whole, count, zeros)
-    for item in _packed(items, codec, level, threads or default_threads()):
+    work = _Work(codec, level, bytes(cluster_bytes), recall, store_all)
+    whole = _whole(clusters, count, cluster_bytes)
+    for item in _packed(work, whole, count, threads or default_threads()):
         match item:
             case ZeroRun(run):
                 image.elide(run)
@@ -95,15 +101,32 @@ def write(
         elided=image.elided,
         references=image.references,
         unpadded=image.unpadded,
+        recalled=image.recalled,
+        kept=tuple(image.kept),
     )
 
 
 class _Packed(NamedTuple):
-    """A cluster as one stream, as it is stored at the start of a sector, and the digest of that."""
+    """A cluster as one stream, as it is stored at the start of a sector, and the digest of that.
+
+    A cluster of zeros that need not be stored has no stream.
+    """
 
     stream: bytes
     padded: bytes
     digest: str
+    key: bytes = b""
+    is_recalled: bool = False
+
+
+class _Work(NamedTuple):
+    """How clusters are compressed."""
+
+    codec: Codec
+    level: int
+    zeros: bytes
+    recall: Recall
+    store_all: bool
 
 
 def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
@@ -120,74 +143,81 @@ def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
 
 
 def _packed(
-    items: Iterable[Cluster], codec: Codec, level: int, threads: int
+    work: _Work, items: Iterable[Item], count: int, threads: int
 ) -> Iterator[ZeroRun | _Packed]:
-    """Compress in threads; yield in order."""
+    """Read and compress in threads; yield in order."""
     local = threading.local()
 
     def start() -> None:
-        local.compress = codec.compressor(level)  # a zstd context serves one thread
+        local.compress = work.codec.compressor(work.level)  # a zstd context serves one thread
 
-    def pack(data: bytes) -> _Packed:
-        compress: Transform = local.compress
-        stream = compress(data)
-        padded = pad(codec, stream, 0, len(data))
-        return _Packed(stream, padded, piece_digest(padded))
+    def pack(item: bytes | Unread, key: bytes, known: _Reader | None, must_store: bool) -> _Packed:
+        stream = None if known is None else known()
+        is_recalled = stream is not None and not (must_store and not stream)
+        if stream is None or not is_recalled:
+            data = (item if isinstance(item, bytes) else item.read()) or work.zeros
+            if len(data) != len(work.zeros):
+                raise ValueError(f"a cluster has {len(data)} bytes, not {len(work.zeros)}")
+            compress: Transform = local.compress
+            stream = b"" if data == work.zeros and not must_store else compress(data)
+        if not stream:
+            return _Packed(b"", b"", "", key, is_recalled)
+        padded = pad(work.codec, stream, 0, len(work.zeros))
+        return _Packed(stream, padded, piece_digest(padded), key, is_recalled)
 
     waiting: deque[ZeroRun | Future[_Packed]] = deque()
     with ThreadPoolExecutor(threads, initializer=start) as pool:
-        for item in items:
-            match item:
-                case ZeroRun():
+        try:
+            for item, must_store in _marked(work, items, count):
+                if isinstance(item, ZeroRun):
                     waiting.append(item)
-                case data:
-                    waiting.append(pool.submit(pack, data))
-            if len(waiting) > AHEAD * threads:
+                else:
+                    key = b"" if isinstance(item, bytes) else item.key()
+                    known = work.recall(key) if key else None
+                    waiting.append(pool.submit(pack, item, key, known, must_store))
+                if len(waiting) > AHEAD * threads:
+                    yield _result(waiting.popleft())
+            while waiting:
                 yield _result(waiting.popleft())
-        while waiting:
-            yield _result(waiting.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _result(item: "ZeroRun | Future[_Packed]") -> ZeroRun | _Packed:
-    return item if isinstance(item, ZeroRun) else item.result()
+    if isinstance(item, ZeroRun):
+        return item
+    return item.result()
 
 
-def _whole(clusters: Iterable[Cluster], count: int, zeros: bytes) -> Iterator[Cluster]:
+def _whole(clusters: Iterable[Item], count: int, cluster_bytes: int) -> Iterator[Item]:
     """Pass on what comes, if it is what was said."""
     at = 0
     for item in clusters:
         at += item.count if isinstance(item, ZeroRun) else 1
-        if isinstance(item, bytes) and len(item) != len(zeros):
-            raise ValueError(f"cluster {at} has {len(item)} bytes, not {len(zeros)}")
+        if isinstance(item, bytes) and len(item) != cluster_bytes:
+            raise ValueError(f"cluster {at} has {len(item)} bytes, not {cluster_bytes}")
         yield item
     if at != count:
         raise ValueError(f"{at} clusters came, not {count}")
 
 
-def _elided(clusters: Iterable[Cluster], count: int, zeros: bytes) -> Iterator[Cluster]:
-    """Turn clusters of zeros into runs, but keep the last cluster whatever it holds.
+def _marked(work: _Work, items: Iterable[Item], count: int) -> Iterator[tuple[Item, bool]]:
+    """Yield each item, and whether it is stored even if it holds zeros.
 
-    The kernel reads an elided last cluster as an error (docs/formats/uzip.md).
+    The last cluster is: the kernel reads an elided last cluster as an error
+    (docs/formats/uzip.md).
     """
     at = 0
-    for item in clusters:
-        match item:
-            case ZeroRun(run):
-                at += run
-                yield from (ZeroRun(run - 1), zeros) if at == count else (item,)
-            case data:
-                at += 1
-                yield ZeroRun(1) if data == zeros and at != count else data
-
-
-def _filled(clusters: Iterable[Cluster], zeros: bytes) -> Iterator[bytes]:
-    """Turn runs into clusters of zeros."""
-    for item in clusters:
-        match item:
-            case ZeroRun(run):
-                yield from repeat(zeros, run)
-            case data:
-                yield data
+    for item in items:
+        if not isinstance(item, ZeroRun):
+            at += 1
+            yield item, work.store_all or at == count
+            continue
+        at += item.count
+        stored = item.count if work.store_all else int(at == count)
+        if run := item.count - stored:
+            yield ZeroRun(run), False
+        yield from repeat((work.zeros, True), stored)
 
 
 class _Image:
@@ -204,6 +234,8 @@ class _Image:
         self.end = head + -head % SECTOR_BYTES
         self.toc = array("Q")
         self.pieces: list[Piece] = []
+        self.kept: list[Stored] = []
+        self.recalled = 0
         self.stored = self.elided = self.references = self.unpadded = self.size = 0
 
     def elide(self, run: int) -> None:
@@ -213,6 +245,12 @@ class _Image:
 
     def add(self, packed: _Packed) -> None:
         """Store a cluster, or refer to an earlier one."""
+        self.recalled += packed.is_recalled
+        if not packed.stream:
+            self.elide(1)
+            if packed.key:
+                self.kept.append(Stored(packed.key, 0, 0, 0, ""))
+            return
         first = self._first.setdefault(packed.digest, len(self.toc))
         if self._may_refer(first):
             self.toc.append(self.toc[first])
@@ -241,6 +279,9 @@ class _Image:
             digest = piece_digest(data)
         self.toc.append(self.end)
         self.pieces.append(Piece(self.end, len(data), digest))
+        if packed.key:
+            row = Stored(packed.key, self.end, len(data), len(packed.stream), digest)
+            self.kept.append(row)
         self._out.write(data)
         self._last_offset = self.end
         self.end += len(data)

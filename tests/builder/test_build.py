@@ -104,13 +104,21 @@ def test_the_same_release_is_made_the_newest_again_and_not_twice(
     ]
 
 
-def test_a_version_that_names_another_tree_is_replaced(chroot: Path, tmp_path: Path) -> None:
-    first = build(replace(order(chroot, tmp_path), version="1"), lambda _event: None)
+def test_a_version_that_names_another_tree_is_refused_before_anything_is_written(
+    chroot: Path, tmp_path: Path, events: list[Event]
+) -> None:
+    wanted = replace(order(chroot, tmp_path), version="1")
+    first = build(wanted, lambda _event: None)
+    again = build(wanted, lambda _event: None)
     (chroot / "added").touch()
-    second = build(replace(order(chroot, tmp_path), version="1"), lambda _event: None)
-    assert first.manifest == second.manifest
-    assert first.release.id != second.release.id
-    assert browse.verify(second.manifest.parent, lambda _event: None).release == second.release
+    with pytest.raises(
+        ConfigError, match="release chroot-1 exists and holds something else"
+    ) as caught:
+        build(wanted, events.append)
+    assert caught.value.hint == f"choose another --version, or remove {tmp_path / 'chroot-1'}"
+    assert "uzip" not in {one.step for one in events if isinstance(one, Started)}
+    assert (again.is_new, again.release) == (False, first.release)
+    assert browse.verify(first.manifest.parent, lambda _event: None).release == first.release
 
 
 def test_a_single_file_has_its_description_beside_it(chroot: Path, tmp_path: Path) -> None:

@@ -1,0 +1,324 @@
+"""What earlier builds knew, in SQLite: the digests of files, and where compressed clusters lie.
+
+A file is known by device, inode, size, mtime and ctime. A cluster is known by what it is made of
+and how it was compressed; the cache holds no compressed bytes but their place in an artefact of an
+earlier build, and the digest that they must have. An artefact that was removed or changed is a
+miss. Nothing here is ever needed: whatever goes wrong with the cache, the build goes on without
+(docs/adr/0007-what-a-build-knew.md).
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from builder.clusters import Recall, Stored
+from builder.tree import Stamp
+from slots.events import Emit, Notice
+from slots.index import piece_digest
+
+FILE = "known-1.sqlite"
+RACY_NS = 2_000_000_000
+"""A file that was written so shortly before the scan could be written again unseen: a clock of a
+file system ticks in up to two seconds."""
+
+MAX_FILES = 2_000_000
+MAX_CLUSTERS = 1_000_000
+"""About 100 bytes each."""
+
+KEPT_DAYS = 90
+TOUCHED_DAYS = 7
+"""The day of last use is written again after so many."""
+
+BUSY_S = 10.0
+_DAY_S = 86_400
+_ASKED_AT_ONCE = 10_000
+_SIGNED = 2**63
+
+_SCHEMA = """
+create table if not exists files (
+    device integer, inode integer, size integer, mtime_ns integer, ctime_ns integer,
+    sha256 blob not null, day integer not null, primary key (device, inode)
+) without rowid;
+create table if not exists artefacts (
+    number integer primary key, path blob unique not null, day integer not null
+);
+create table if not exists clusters (
+    key blob, artefact integer, offset integer, length integer, stream_bytes integer, digest text,
+    primary key (key, artefact)
+) without rowid;
+"""
+_FILES = """
+select inode, size, mtime_ns, ctime_ns, sha256, day from files
+where device = ? and inode in (select value from json_each(?))
+"""
+_CLUSTER = "select artefact, offset, length, stream_bytes, digest from clusters where key = ?"
+
+
+class _Place(NamedTuple):
+    """Where a stream may lie."""
+
+    descriptor: int
+    offset: int
+    length: int
+    stream_bytes: int
+    digest: str
+
+
+@dataclass(slots=True)
+class Cache:
+    """What earlier builds knew. Without a connection it knows nothing."""
+
+    emit: Emit
+    connection: sqlite3.Connection | None = None
+    reads_all: bool = False  # trust no stamp
+    since_ns: int = field(default_factory=time.time_ns)  # before the scan
+    artefacts: dict[int, int] = field(default_factory=dict)  # number -> descriptor
+    closing: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is known and kept."""
+        return self.connection is not None
+
+    def digests(self, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
+        """Return the digests of the files that are as they were."""
+        if self.connection is None or self.reads_all:
+            return {}
+        with self._guarded(self.connection):
+            return _known_files(self.connection, stamps)
+        return {}
+
+    def keep_digests(self, read: Mapping[Stamp, str]) -> None:
+        """Remember the digests of files that were read."""
+        if self.connection is None:
+            return
+        day, before_ns = _today(), self.since_ns - RACY_NS
+        rows = [
+            (
+                stamp.device, _signed(stamp.inode), stamp.size, stamp.mtime_ns, stamp.ctime_ns,
+                bytes.fromhex(sha256), day,
+            )
+            for stamp, sha256 in read.items()
+            if max(stamp.mtime_ns, stamp.ctime_ns) < before_ns
+        ]  # fmt: skip
+        rows.sort()
+        if rows:
+            with self._guarded(self.connection) as connection:
+                connection.execute("begin immediate")
+                connection.executemany("insert or replace into files values (?,?,?,?,?,?,?)", rows)
+                _prune_files(connection, day)
+                connection.execute("commit")
+
+    def clusters(self, how: str) -> Recall:
+        """Return what finds clusters that were compressed in this way."""
+        prefix = how.encode()
+
+        def recall(key: bytes) -> Callable[[], bytes | None] | None:
+            places = self._places(cluster_key(prefix, key))
+            return None if places is None else lambda: _first_right(places)
+
+        return recall
+
+    def keep_clusters(self, artefact: Path, how: str, stored: Sequence[Stored]) -> None:
+        """Remember where the clusters of a finished artefact lie."""
+        if self.connection is None or not stored:
+            return
+        prefix = how.encode()
+        with self._guarded(self.connection) as connection:
+            connection.execute("begin immediate")
+            number = _artefact_number(connection, os.fsencode(artefact.resolve()))
+            rows = sorted(
+                (cluster_key(prefix, one.key), number, *one[1:4], one.digest) for one in stored
+            )
+            connection.executemany("insert or ignore into clusters values (?,?,?,?,?,?)", rows)
+            _prune_artefacts(connection)
+            connection.execute("commit")
+
+    def _places(self, key: bytes) -> Sequence[_Place] | None:
+        """Return where a cluster may lie; an empty stream is a cluster of zeros."""
+        if self.connection is None:
+            return None
+        places = []
+        with self._guarded(self.connection) as connection:
+            for number, *where in connection.execute(_CLUSTER, (key,)):
+                descriptor = self.artefacts.get(number)
+                if descriptor is None:
+                    descriptor = self.artefacts[number] = self._opened(connection, number)
+                if descriptor >= 0:
+                    places.append(_Place(descriptor, *where))
+        return places or None
+
+    def _opened(self, connection: sqlite3.Connection, number: int) -> int:
+        """Open an artefact for as long as the cache is open; -1: it is gone."""
+        row = connection.execute("select path from artefacts where number = ?", (number,))
+        try:
+            (path,) = next(row)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, StopIteration):
+            return -1
+        self.closing.callback(os.close, descriptor)
+        return descriptor
+
+    @contextmanager
+    def _guarded(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        """Let no fault of the cache stop a build."""
+        try:
+            yield connection
+        except (sqlite3.Error, OSError) as error:
+            self.emit(Notice(f"building without the cache: {error}"))
+            with suppress(sqlite3.Error):
+                connection.rollback()
+            self.connection = None
+
+
+@contextmanager
+def opened(folder: Path | None, emit: Emit, *, reads_all: bool = False) -> Iterator[Cache]:
+    """Open the cache in a folder; None: a cache that knows nothing and keeps nothing."""
+    cache = Cache(emit, reads_all=reads_all)
+    try:
+        if folder is not None:
+            cache.connection = _connected(folder, emit)
+            if cache.connection is not None:
+                cache.closing.callback(cache.connection.close)
+        with cache.closing:
+            yield cache
+    finally:
+        cache.connection = None
+
+
+def cluster_key(how: bytes, content: bytes) -> bytes:
+    """Return the key of a cluster: what it is made of, and how it was compressed."""
+    return hashlib.sha256(how + b"\0" + content).digest()[:16]
+
+
+def _connected(folder: Path, emit: Emit) -> sqlite3.Connection | None:
+    path = folder / FILE
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(folder)
+        try:
+            return _connection(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            for one in ("", "-wal", "-shm"):  # damaged: nothing in it is needed
+                path.with_name(path.name + one).unlink(missing_ok=True)
+            return _connection(path)
+    except (sqlite3.Error, OSError) as error:
+        emit(Notice(f"building without the cache in {folder}: {error}"))
+        return None
+
+
+def _check_owner(folder: Path) -> None:
+    """Trust nobody else's word on what a file holds."""
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
+        raise OSError("others may write to it")
+
+
+def _connection(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
+    try:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = normal")
+        connection.executescript(_SCHEMA)
+        connection.execute("select count(*) from artefacts").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _known_files(connection: sqlite3.Connection, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
+    found: dict[Stamp, str] = {}
+    old: list[tuple[int, int, int]] = []
+    today = _today()
+    by_device: dict[int, dict[int, Stamp]] = {}
+    for stamp in stamps:
+        by_device.setdefault(stamp.device, {})[_signed(stamp.inode)] = stamp
+    for device, wanted in by_device.items():
+        inodes = list(wanted)
+        for at in range(0, len(inodes), _ASKED_AT_ONCE):
+            asked = json.dumps(inodes[at : at + _ASKED_AT_ONCE])
+            for inode, size, mtime_ns, ctime_ns, sha256, day in connection.execute(
+                _FILES, (device, asked)
+            ):
+                stamp = wanted[inode]
+                if (size, mtime_ns, ctime_ns) == (stamp.size, stamp.mtime_ns, stamp.ctime_ns):
+                    found[stamp] = sha256.hex()
+                    if day < today - TOUCHED_DAYS:
+                        old.append((today, device, inode))
+    if old:
+        connection.execute("begin immediate")
+        connection.executemany("update files set day = ? where device = ? and inode = ?", old)
+        connection.execute("commit")
+    return found
+
+
+def _prune_files(connection: sqlite3.Connection, day: int) -> None:
+    """Forget what was not used for long, and the oldest of too many."""
+    connection.execute("delete from files where day < ?", (day - KEPT_DAYS,))
+    (count,) = connection.execute("select count(*) from files").fetchone()
+    if count > MAX_FILES:
+        connection.execute(
+            "delete from files where day <= (select day from files order by day limit 1 offset ?)",
+            (count - MAX_FILES // 2,),
+        )
+
+
+def _artefact_number(connection: sqlite3.Connection, path: bytes) -> int:
+    """Return a new number for what lies at a path; what lay there before is forgotten."""
+    for (number,) in connection.execute("select number from artefacts where path = ?", (path,)):
+        _forget(connection, number)
+    added = connection.execute("insert into artefacts (path, day) values (?,?)", (path, _today()))
+    return int(added.lastrowid or 0)
+
+
+def _prune_artefacts(connection: sqlite3.Connection) -> None:
+    """Forget artefacts that are gone, and the oldest of too many."""
+    rows = connection.execute("select number, path from artefacts order by number").fetchall()
+    for number, path in rows[:-1]:
+        if not os.path.exists(path):  # noqa: PTH110 - bytes
+            _forget(connection, number)
+    rows = connection.execute("select number from artefacts order by number").fetchall()
+    for (number,) in rows[:-1]:
+        (count,) = connection.execute("select count(*) from clusters").fetchone()
+        if count <= MAX_CLUSTERS:
+            return
+        _forget(connection, number)
+
+
+def _forget(connection: sqlite3.Connection, number: int) -> None:
+    connection.execute("delete from clusters where artefact = ?", (number,))
+    connection.execute("delete from artefacts where number = ?", (number,))
+
+
+def _first_right(places: Sequence[_Place]) -> bytes | None:
+    """Return the first stream that still is what it was."""
+    for place in places:
+        if place.length == 0:
+            return b""
+        try:
+            data = os.pread(place.descriptor, place.length, place.offset)
+        except OSError:
+            continue
+        if piece_digest(data) == place.digest and len(data) == place.length:
+            return data[: place.stream_bytes]
+    return None
+
+
+def _signed(inode: int) -> int:
+    """SQLite's integers have a sign."""
+    return inode - 2 * _SIGNED if inode >= _SIGNED else inode
+
+
+def _today() -> int:
+    return int(time.time()) // _DAY_S
