@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.clusters import ZeroRun
@@ -28,7 +28,8 @@ SECTOR_BYTES = 512
 LEVEL = 9
 SURELY_COMPRESSES = 0.95
 PieceKey = tuple[bytes, int]  # the digest of a raw cluster, and where in a sector it begins
-PARAMETERS = iso9660.Parameters(label="BENCH", cluster_bytes=CLUSTER_BYTES)
+HASHED = iso9660.Parameters(label="BENCH", cluster_bytes=CLUSTER_BYTES)
+SEQUENTIAL = replace(HASHED, placement=iso9660.Placement.SEQUENTIAL)
 PACKAGE_FILES = {"usr/lib": 20, "usr/share": 15, "usr/share/doc": 5}
 PACKAGE_FILE_BYTES = 3000
 
@@ -56,6 +57,7 @@ class Cost:
 class Image:
     """The pieces of an image, and what is known of the clusters of its tree."""
 
+    parameters: iso9660.Parameters
     tree: Tree
     pieces: frozenset[PieceKey]
     packer: "Packer"
@@ -205,10 +207,10 @@ EDITS = (
 # --- what it costs -------------------------------------------------------------------------
 
 
-def planned(source: Path) -> iso9660.Layout:
+def planned(source: Path, parameters: iso9660.Parameters = HASHED) -> iso9660.Layout:
     """Scan a tree and lay it out as a build does."""
     scanned = scan(source, matcher([]))
-    return iso9660.plan_layout(normalise(scanned.tree, Rules(), {}, _silent), PARAMETERS)
+    return iso9660.plan_layout(normalise(scanned.tree, Rules(), {}, _silent), parameters)
 
 
 def _silent(_: Event) -> None:
@@ -257,11 +259,11 @@ class Packer:
         return (start + self.stored_bytes(data, start)) % SECTOR_BYTES
 
 
-def image_of(source: Path) -> Image:
+def image_of(source: Path, parameters: iso9660.Parameters = HASHED) -> Image:
     """Remember what an image of this tree holds."""
-    layout, packer = planned(source), Packer()
+    layout, packer = planned(source, parameters), Packer()
     pieces = frozenset(piece for piece, _, _ in stored(layout, packer))
-    return Image(layout.tree, pieces, packer)
+    return Image(parameters, layout.tree, pieces, packer)
 
 
 def stored(layout: iso9660.Layout, packer: Packer) -> Iterator[tuple[PieceKey, int, bytes]]:
@@ -281,7 +283,7 @@ def stored(layout: iso9660.Layout, packer: Packer) -> Iterator[tuple[PieceKey, i
 
 def cost_of(old: Image, source: Path, place: bytes = b"") -> Cost:
     """Count what an image of this tree holds that the old one does not."""
-    layout = planned(source)
+    layout = planned(source, old.parameters)
     tables = _path_table_clusters(layout)
     new = of_tables = 0
     for piece, number, data in stored(layout, old.packer):
@@ -295,7 +297,10 @@ def cost_of(old: Image, source: Path, place: bytes = b"") -> Cost:
 
 
 def _path_table_clusters(layout: iso9660.Layout) -> frozenset[int]:
-    """Return the clusters of the two path tables; in a hashed layout nothing else is in them."""
+    """Return the clusters of the two path tables.
+
+    In a hashed layout nothing else is in them; in a sequential one some tables of directories.
+    """
     table = layout.path_table
     return frozenset(
         number

@@ -73,6 +73,16 @@ def test_no_edit_costs_nothing(source: Path) -> None:
     assert edits.cost_of(edits.image_of(source), source) == edits.Cost(b"", 0, 0)
 
 
+def test_a_file_that_grows_moves_much_of_a_sequential_image_and_little_of_a_hashed_one(
+    source: Path,
+) -> None:
+    images = [edits.image_of(source, kind) for kind in (edits.HASHED, edits.SEQUENTIAL)]
+    edits.grow_by(3000)(source, b"/etc/7")
+    hashed, sequential = (edits.cost_of(old, source).new_bytes for old in images)
+    assert hashed < 20_000
+    assert sequential > 300_000  # the big file lies behind it
+
+
 def test_path_tables_are_counted_apart(source: Path) -> None:
     old = edits.image_of(source)
     (source / "new").mkdir()
