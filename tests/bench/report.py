@@ -51,7 +51,7 @@ def against(
         figure,
         show.format(ours),
         f"{peer_name}: {show.format(peer)}",
-        f"{ratio:.2f} {TIMES}",
+        f"{ratio:.3f} {TIMES}",
         f"≤ {aim:g} {TIMES}",
         Verdict.MET if ratio <= aim else Verdict.MISSED,
     )

@@ -100,7 +100,7 @@ def cold_64(bench: Bench) -> Iterable[Line]:
 def _plain(figure: str, ours: float, peer: float, *, show: str, peer_name: str) -> Line:
     """Return a line that has a peer and no aim."""
     shown = f"{peer_name}: {show.format(peer)}"
-    ratio = f"{ours / peer:.2f} {TIMES}"
+    ratio = f"{ours / peer:.3f} {TIMES}"
     return Line(figure, show.format(ours), shown, ratio, NOTHING, Verdict.NO_AIM)
 
 
@@ -237,7 +237,7 @@ def _edit_line(
         f"edit: {edit.name}" + (f" (and path tables: {tables:.0f} kB)" if tables else ""),
         f"{sizes} kB",
         f"sequential layout: {sequential[0].new_bytes / 1000:.0f} kB",
-        f"{costs[0].new_bytes / sequential[0].new_bytes:.2f} {TIMES}",
+        f"{costs[0].new_bytes / sequential[0].new_bytes:.3f} {TIMES}",
         f"≤ {edit.aim_bytes // 1000} kB",
         Verdict.MET if worst <= edit.aim_bytes else Verdict.MISSED,
     )

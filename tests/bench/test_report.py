@@ -3,7 +3,7 @@ from tests.bench.report import Line, Part, Verdict, against, below, missing, ren
 
 def test_a_figure_that_exceeds_its_aim_is_missed() -> None:
     line = against("CPU", 12, 10, 1.15, show="{:.0f} s", peer_name="mksquashfs")
-    assert (line.ratio, line.verdict) == ("1.20 ×", Verdict.MISSED)  # noqa: RUF001
+    assert (line.ratio, line.verdict) == ("1.200 ×", Verdict.MISSED)  # noqa: RUF001
     assert line.peer == "mksquashfs: 10 s"
 
 
