@@ -1,6 +1,7 @@
 """`make bench`: makes the trees if they are missing, takes the measures, writes the page."""
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from tests.bench import peers, rows, trees
 from tests.bench.report import Line, Part, Verdict, render
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the bench."""
     asked = _asked(arguments)
     folder = Path(os.environ.get("FLIPSLOT_BENCH_WORK", WORK))
-    with_cleanup_on(signal.SIGTERM, signal.SIGHUP)
+    held = _alone(folder)
     found = _trees(asked, folder)
     results = folder / ("results-small.json" if asked.small else "results.json")
     parts = _parts(results) if asked.only else {}
@@ -39,8 +41,21 @@ def main(arguments: Sequence[str]) -> int:
         page = render(facts, _ordered(parts), GUIDE.read_text())
         (folder / "small.md" if asked.small else PAGE).write_text(page)
     shutil.rmtree(bench.work)
+    held.close()
     print(page if asked.small else f"{PAGE}: {_summary(parts)}")
     return 0
+
+
+def _alone(folder: Path) -> TextIO:
+    """Refuse to run beside another bench: both would work in one folder, and slow each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise SystemExit(f"another bench works in {folder}") from None
+    return lock
 
 
 def with_cleanup_on(*signals: signal.Signals) -> None:
@@ -123,4 +138,5 @@ def _summary(parts: dict[str, Part]) -> str:
 
 
 if __name__ == "__main__":
+    with_cleanup_on(signal.SIGTERM, signal.SIGHUP)
     sys.exit(main(sys.argv[1:]))

@@ -1,3 +1,4 @@
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_small_files_are_the_same_each_time(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
     assert len(contents[0]) == 250
     assert all(100 <= len(data) <= 2010 for data in contents[0].values())
+
+
+def test_a_second_bench_in_the_same_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLIPSLOT_BENCH_WORK", str(tmp_path))
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match="another bench"):
+            main([])
 
 
 def test_an_unknown_measure_is_refused() -> None:
