@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.clusters import Recall, Stored
+from builder.clusters import Recall, Recalled, Stored
 from builder.tree import Stamp
 from slots.events import Emit, Notice
 from slots.index import piece_digest
@@ -59,7 +60,9 @@ _FILES = """
 select inode, size, mtime_ns, ctime_ns, sha256, day from files
 where device = ? and inode in (select value from json_each(?))
 """
-_CLUSTER = "select artefact, offset, length, stream_bytes, digest from clusters where key = ?"
+_CLUSTERS = """
+select key, artefact, offset, length, stream_bytes, digest from clusters where key in ({})
+"""
 
 
 class _Place(NamedTuple):
@@ -121,9 +124,10 @@ class Cache:
         """Return what finds clusters that were compressed in this way."""
         prefix = how.encode()
 
-        def recall(key: bytes) -> Callable[[], bytes | None] | None:
-            places = self._places(cluster_key(prefix, key))
-            return None if places is None else lambda: _first_right(places)
+        def recall(keys: Sequence[bytes]) -> dict[bytes, Callable[[], Recalled | None]]:
+            asked = {cluster_key(prefix, key): key for key in keys}
+            places = self._places(list(asked))
+            return {asked[key]: partial(_first_right, found) for key, found in places.items()}
 
         return recall
 
@@ -142,19 +146,20 @@ class Cache:
             _prune_artefacts(connection)
             connection.execute("commit")
 
-    def _places(self, key: bytes) -> Sequence[_Place] | None:
-        """Return where a cluster may lie; an empty stream is a cluster of zeros."""
-        if self.connection is None:
-            return None
-        places = []
+    def _places(self, keys: Sequence[bytes]) -> dict[bytes, list[_Place]]:
+        """Return where clusters may lie."""
+        places: dict[bytes, list[_Place]] = {}
+        if self.connection is None or not keys:
+            return places
         with self._guarded(self.connection) as connection:
-            for number, *where in connection.execute(_CLUSTER, (key,)):
+            query = _CLUSTERS.format(",".join("?" * len(keys)))
+            for key, number, *where in connection.execute(query, keys):
                 descriptor = self.artefacts.get(number)
                 if descriptor is None:
                     descriptor = self.artefacts[number] = self._opened(connection, number)
                 if descriptor >= 0:
-                    places.append(_Place(descriptor, *where))
-        return places or None
+                    places.setdefault(key, []).append(_Place(descriptor, *where))
+        return places
 
     def _opened(self, connection: sqlite3.Connection, number: int) -> int:
         """Open an artefact for as long as the cache is open; -1: it is gone."""
@@ -301,17 +306,17 @@ def _forget(connection: sqlite3.Connection, number: int) -> None:
     connection.execute("delete from artefacts where number = ?", (number,))
 
 
-def _first_right(places: Sequence[_Place]) -> bytes | None:
-    """Return the first stream that still is what it was."""
+def _first_right(places: Sequence[_Place]) -> Recalled | None:
+    """Return the first that still is what it was."""
     for place in places:
         if place.length == 0:
-            return b""
+            return Recalled(b"", 0, "")
         try:
             data = os.pread(place.descriptor, place.length, place.offset)
         except OSError:
             continue
-        if piece_digest(data) == place.digest and len(data) == place.length:
-            return data[: place.stream_bytes]
+        if len(data) == place.length and piece_digest(data) == place.digest:
+            return Recalled(data, place.stream_bytes, place.digest)
     return None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder import browse, compare, console, lint, prepare
@@ -15,6 +16,7 @@ from builder.formats import FORMATS
 from builder.mtree import escaped
 from builder.names import shown
 from builder.recipe import NAME, Cluster, Packing, Recipe, read_recipe, recipe_of
+from builder.reproduce import build_checked
 from slots.errors import ConfigError, Exit
 from slots.manifest import Codec, Format
 from slots.settings import config_error
@@ -77,6 +79,20 @@ def _build(  # noqa: PLR0917 - the options of the command
     version: Annotated[
         str | None, typer.Option(help="Of the release. Default: from its content.")
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of what earlier builds knew. Default: in the user's cache."),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Know nothing, remember nothing.")
+    ] = False,
+    paranoid: Annotated[
+        bool, typer.Option("--paranoid", help="Read every file, also those known by their times.")
+    ] = False,
+    check_reproducible: Annotated[
+        bool,
+        typer.Option("--check-reproducible", help="Build twice without the cache, and compare."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Build a release: one tree, an artefact per format, and their description.
@@ -108,9 +124,11 @@ def _build(  # noqa: PLR0917 - the options of the command
             mtree=mtree,
             excludes=tuple(exclude or ()),
             threads=default_threads(),
+            cache=None if no_cache else cache or user_cache_path("flipslot"),
+            reads_all=paranoid,
         )
         with console.progress() as emit:
-            built = build(order, emit)
+            built = (build_checked if check_reproducible else build)(order, emit)
         _show_built(built, as_json=as_json)
 
     _run(work, as_json=as_json)

@@ -6,7 +6,7 @@ that is not read yet is one too, so that several threads can read, and what an e
 stored need not be read at all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -45,10 +45,22 @@ class Stored(NamedTuple):
     digest: str
 
 
-Recall = Callable[[bytes], Callable[[], bytes | None] | None]
-"""Finds the compressed stream of a key. None: not known; else a reader that any thread may call,
-which returns nothing if the stream is no longer there, and b"" for a cluster of zeros."""
+class Recalled(NamedTuple):
+    """What an earlier build stored of a cluster: the stream and what pads it, and their digest.
+
+    None of it is there for a cluster that turned out to hold zeros.
+    """
+
+    stored: bytes
+    stream_bytes: int
+    digest: str
 
 
-def nothing_known(_key: bytes) -> None:
+Recall = Callable[[Sequence[bytes]], Mapping[bytes, Callable[[], Recalled | None]]]
+"""Finds what is known of some keys: for each that is, a reader, which returns nothing if it is no
+longer there."""
+
+
+def nothing_known(_keys: Sequence[bytes]) -> Mapping[bytes, Callable[[], Recalled | None]]:
     """Know no cluster."""
+    return {}

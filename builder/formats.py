@@ -164,7 +164,7 @@ def _write_uzip(job: Job, target: Target) -> Made:
     how = f"uzip {codec.name} {level} {cluster_bytes} {uzip_codecs.fingerprint(codec, level)}"
     with step(target.emit, "uzip", target.out.name, count * cluster_bytes) as detail:
         meter = Meter(target.emit, "uzip", target.out.name)
-        with target.out.open("w+b") as file:
+        with target.out.open("w+b", buffering=_READ_BYTES) as file:
             written = uzip.write(
                 iso9660_stream.planned(layout, target.digests),
                 count,

@@ -27,6 +27,7 @@ USERS, GROUPS = {"root": 0}, {"root": 0, "wheel": 0}
 _PLAIN = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!$%&()+,-./:;<>@^_`{|}~'\""
 )
+_PLAIN_BYTES = bytes(sorted(_PLAIN))
 _ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
 _NAMED = {b"n": b"\n", b"t": b"\t", b"s": b" ", b"r": b"\r", b"a": b"\a", b"b": b"\b",
           b"v": b"\v", b"f": b"\f", b"0": b"\0", b"E": b"\x1b"}  # fmt: skip
@@ -98,6 +99,8 @@ def keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, st
 
 def escaped(raw: bytes) -> str:
     """Write bytes as one word of a specification."""
+    if not raw.translate(None, _PLAIN_BYTES):  # nearly all
+        return raw.decode("ascii")
     return "".join(chr(byte) if byte in _PLAIN else f"\\{byte:03o}" for byte in raw)
 
 

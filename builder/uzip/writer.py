@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 from typing import BinaryIO, NamedTuple
 
-from builder.clusters import Recall, Stored, Unread, ZeroRun, nothing_known
+from builder.clusters import Recall, Recalled, Stored, Unread, ZeroRun, nothing_known
 from builder.uzip.codecs import Codec, Transform, check_cluster_bytes
 from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
 from slots.index import Piece, piece_digest
@@ -32,7 +32,10 @@ second) are spent on references, the clusters that repeat beyond are stored agai
 READ_BYTES = 1 << 20
 
 Item = bytes | ZeroRun | Unread
-_Reader = Callable[[], bytes | None]
+_Reader = Callable[[], Recalled | None]
+
+ASKED_AT_ONCE = 250
+"""Clusters looked up in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,37 +148,32 @@ def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
 def _packed(
     work: _Work, items: Iterable[Item], count: int, threads: int
 ) -> Iterator[ZeroRun | _Packed]:
-    """Read and compress in threads; yield in order."""
+    """Recall, or read and compress in threads; yield in order."""
     local = threading.local()
 
     def start() -> None:
         local.compress = work.codec.compressor(work.level)  # a zstd context serves one thread
 
-    def pack(item: bytes | Unread, key: bytes, known: _Reader | None, must_store: bool) -> _Packed:
-        stream = None if known is None else known()
-        is_recalled = stream is not None and not (must_store and not stream)
-        if stream is None or not is_recalled:
-            data = (item if isinstance(item, bytes) else item.read()) or work.zeros
-            if len(data) != len(work.zeros):
-                raise ValueError(f"a cluster has {len(data)} bytes, not {len(work.zeros)}")
-            compress: Transform = local.compress
-            stream = b"" if data == work.zeros and not must_store else compress(data)
-        if not stream:
-            return _Packed(b"", b"", "", key, is_recalled)
-        padded = pad(work.codec, stream, 0, len(work.zeros))
-        return _Packed(stream, padded, piece_digest(padded), key, is_recalled)
+    def pack(item: bytes | Unread, key: bytes, must_store: bool) -> _Packed:
+        data = (item if isinstance(item, bytes) else item.read()) or work.zeros
+        if data == work.zeros and not must_store:
+            return _Packed(b"", b"", "", key)
+        compress: Transform = local.compress
+        stream = compress(data)
+        padded = pad(work.codec, stream, 0, len(data))
+        return _Packed(stream, padded, piece_digest(padded), key)
 
-    waiting: deque[ZeroRun | Future[_Packed]] = deque()
+    waiting: deque[ZeroRun | _Packed | Future[_Packed]] = deque()
     with ThreadPoolExecutor(threads, initializer=start) as pool:
         try:
-            for item, must_store in _marked(work, items, count):
+            for item, key, must_store, known in _recalled(work, _marked(work, items, count)):
                 if isinstance(item, ZeroRun):
                     waiting.append(item)
+                elif known is not None and (found := _as_packed(work, key, known, must_store)):
+                    waiting.append(found)
                 else:
-                    key = b"" if isinstance(item, bytes) else item.key()
-                    known = work.recall(key) if key else None
-                    waiting.append(pool.submit(pack, item, key, known, must_store))
-                if len(waiting) > AHEAD * threads:
+                    waiting.append(pool.submit(pack, item, key, must_store))
+                while len(waiting) > AHEAD * threads or (waiting and _is_done(waiting[0])):
                     yield _result(waiting.popleft())
             while waiting:
                 yield _result(waiting.popleft())
@@ -183,10 +181,35 @@ def _packed(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(item: "ZeroRun | Future[_Packed]") -> ZeroRun | _Packed:
-    if isinstance(item, ZeroRun):
-        return item
-    return item.result()
+def _recalled(
+    work: _Work, items: Iterable[tuple[Item, bool]]
+) -> Iterator[tuple[Item, bytes, bool, _Reader | None]]:
+    """Yield each item with its key, and with what may read its stream; ask for many at once."""
+    items = iter(items)
+    while batch := list(islice(items, ASKED_AT_ONCE)):
+        keys = [b"" if isinstance(item, bytes | ZeroRun) else item.key() for item, _ in batch]
+        known = work.recall([key for key in keys if key])
+        for (item, must_store), key in zip(batch, keys, strict=True):
+            yield item, key, must_store, known.get(key)
+
+
+def _as_packed(work: _Work, key: bytes, known: _Reader, must_store: bool) -> _Packed | None:
+    """Read what an earlier build stored, if it is there and is what is needed here."""
+    found = known()
+    if found is None or (must_store and not found.stored):
+        return None
+    stream = found.stored[: found.stream_bytes]
+    padded = pad(work.codec, stream, 0, len(work.zeros)) if stream else b""
+    digest = found.digest if padded == found.stored else piece_digest(padded)
+    return _Packed(stream, padded, digest, key, is_recalled=True)
+
+
+def _is_done(item: "ZeroRun | _Packed | Future[_Packed]") -> bool:
+    return not isinstance(item, Future) or item.done()
+
+
+def _result(item: "ZeroRun | _Packed | Future[_Packed]") -> ZeroRun | _Packed:
+    return item.result() if isinstance(item, Future) else item
 
 
 def _whole(clusters: Iterable[Item], count: int, cluster_bytes: int) -> Iterator[Item]:
