@@ -22,15 +22,14 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from builder.contents import pieces
 from builder.hardlinks import with_links
 from builder.names import shown
-from builder.opened.image import KINDS, Contents, Facts
+from builder.opened.image import KINDS, Contents, Facts, damage
 from builder.tools import Tool, run
 from builder.tree import Kind, Node, Tree
 from slots.errors import VerificationError
@@ -40,7 +39,8 @@ MAGIC = b"\xe2\xe1\xf5\xe0"
 SUPERBLOCK_AT = 1024
 _PLAIN, _INLINE = 0, 2
 _SLOT_BYTES = 32
-_DEPTH_MAX = 1000
+_TARGET_MAX_BYTES = 4096
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,16 @@ class ErofsImage:
         nodes: list[Node] = []
         keys: dict[bytes, object] = {}
         waiting = [(b"", _u(head, 14, 2))]
+        seen: set[int] = set()
         while waiting:
             path, number = waiting.pop()
             inode = self._inode(head, number, path)
             node = self._node(path, inode, head)
             nodes.append(node)
             if node.kind is Kind.DIRECTORY:
-                if path.count(b"/") > _DEPTH_MAX:
-                    raise VerificationError(f"{self.path.name} is a tree without end")
+                if number in seen:
+                    raise self._bad(path, "is the same directory as another")
+                seen.add(number)
                 waiting += self._children(path, inode, head)
             elif inode.links > 1:
                 keys[path] = number
@@ -91,17 +93,39 @@ class ErofsImage:
     def contents(self, nodes: Iterable[Node]) -> Contents:
         """Yield the bytes of files."""
         folder = Path(self.folders.enter_context(TemporaryDirectory(prefix="image-"))) / "root"
-        run(
-            FSCK_EROFS,
-            [f"--extract={folder}", "--no-preserve", str(self.path)],
-            {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        )
+        with damage(self.path.name):
+            run(
+                FSCK_EROFS,
+                [f"--extract={folder}", "--no-preserve", str(self.path)],
+                {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            )
         for node in nodes:
-            unpacked = Path(os.fsdecode(os.fsencode(folder) + node.path))
-            yield node, pieces(replace(node, content=unpacked))
+            yield node, self._unpacked(os.fsencode(folder) + node.path, node)
+
+    def _unpacked(self, path: bytes, node: Node) -> Iterator[bytes]:
+        """Read what fsck.erofs left of a file; 1.5 says nothing where it could not unpack."""
+        left = node.size
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb", buffering=0) as file:
+                while data := file.read(_READ_BYTES):
+                    left -= len(data)
+                    yield data
+        except OSError as error:
+            raise self._bad(node.path, f"not unpacked ({error.strerror})") from error
+        if left:
+            raise self._bad(node.path, f"{node.size - left:,} bytes instead of {node.size:,}")
+
+    def _bad(self, path: bytes, reason: str) -> VerificationError:
+        return VerificationError(
+            f"{self.path.name}: {shown(path)}: {reason}", hint="not a good image"
+        )
 
     def check(self) -> None:
         """Nothing beyond unpacking it."""
+
+    def _file_bytes(self) -> int:
+        return self.file.seek(0, os.SEEK_END)
 
     def _superblock(self) -> bytes:
         head = self._at(SUPERBLOCK_AT, 128, "superblock")
@@ -110,8 +134,9 @@ class ErofsImage:
         return head
 
     def _at(self, offset: int, count: int, what: str) -> bytes:
-        self.file.seek(offset)
-        data = self.file.read(count)
+        is_inside = offset + count <= self._file_bytes()
+        self.file.seek(offset if is_inside else 0)
+        data = self.file.read(count) if is_inside else b""
         if len(data) != count:
             raise VerificationError(f"{self.path.name} ends within the {what}")
         return data
@@ -138,7 +163,9 @@ class ErofsImage:
     def _node(self, path: bytes, inode: _Inode, head: bytes) -> Node:
         kind = KINDS.get(inode.mode & 0o170000)
         if kind is None:
-            raise VerificationError(f"{shown(path)} is of no known type ({inode.mode:o})")
+            raise self._bad(path, f"is of no known type ({inode.mode:o})")
+        if kind is Kind.SYMLINK and inode.size > _TARGET_MAX_BYTES:
+            raise self._bad(path, f"a symlink target of {inode.size:,} bytes")
         is_device = kind in {Kind.CHARACTER, Kind.BLOCK}
         target = b"".join(self._blocks(path, inode, head)) if kind is Kind.SYMLINK else b""
         return Node(
@@ -158,8 +185,10 @@ class ErofsImage:
     def _blocks(self, path: bytes, inode: _Inode, head: bytes) -> Iterator[bytes]:
         """Yield the data of a directory or a symlink, which is never compressed."""
         block_bytes = 1 << head[12]
+        if inode.size > self._file_bytes():
+            raise self._bad(path, f"{inode.size:,} bytes are more than the image has")
         if inode.layout not in {_PLAIN, _INLINE}:
-            raise VerificationError(f"{shown(path)} lies in a layout that is not known")
+            raise self._bad(path, f"lies in a layout that is not known ({inode.layout})")
         whole = inode.size // block_bytes if inode.layout == _INLINE else -1
         for block, offset in enumerate(range(0, inode.size, block_bytes)):
             count = min(block_bytes, inode.size - offset)
@@ -170,11 +199,13 @@ class ErofsImage:
         for block in self._blocks(path, inode, head):
             names_at = _u(block, 8, 2) if len(block) >= 12 else 0
             if names_at % 12 or not 0 < names_at <= len(block):
-                raise VerificationError(f"the directory {shown(path)} is damaged")
+                raise self._bad(path, "the names of the directory lie nowhere")
             entries = list(struct.iter_unpack("<QHBx", block[:names_at]))
             ends = [entry[1] for entry in entries[1:]] + [len(block)]
             for (number, start, _), end in zip(entries, ends, strict=True):
                 name = block[start:end].split(b"\0")[0]
+                if not name or b"/" in name or not names_at <= start <= end <= len(block):
+                    raise self._bad(path, f"holds a name that cannot be: {shown(name)[:80]}")
                 if name not in {b".", b".."}:
                     yield path + b"/" + name, number
 

@@ -1,10 +1,12 @@
 """What an opened image answers, whatever its format."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from builder.tree import Kind, Node, Tree
+from slots.errors import BuildError, VerificationError
 from slots.manifest import Format
 
 Contents = Iterator[tuple[Node, Iterator[bytes]]]
@@ -29,6 +31,15 @@ class Facts:
     cluster_bytes: int
     volume_bytes: int  # what a frontend sees: uzip decompressed, else the image
     further: tuple[tuple[str, str], ...] = ()
+
+
+@contextmanager
+def damage(name: str) -> Iterator[None]:
+    """Turn the failure of a tool that reads an image into what it says of the image."""
+    try:
+        yield
+    except BuildError as error:
+        raise VerificationError(f"{name}: {error.message}", hint="not a good image") from error
 
 
 class OpenedImage(Protocol):

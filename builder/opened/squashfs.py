@@ -2,15 +2,17 @@
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from builder.hardlinks import with_links
 from builder.names import shown
-from builder.opened.image import Contents, Facts
+from builder.opened.image import Contents, Facts, damage
 from builder.tools import Tool, output, version, words
 from builder.tree import Kind, Node, Tree
 from slots.errors import ConfigError, VerificationError
@@ -19,6 +21,7 @@ UNSQUASHFS = Tool("unsquashfs", "squashfs-tools", "squashfs-tools")
 _SINCE = (4, 5)
 _DATA = b"# START OF DATA - DO NOT MODIFY"
 _READ_BYTES = 1 << 20
+_NO_TABLE = 2**64 - 1
 _COMPRESSORS = {1: "zlib", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 # name type time mode uid gid rest; a blank in a name has a backslash before it
 _LINE = re.compile(
@@ -71,18 +74,52 @@ class SquashfsImage:
     def check(self) -> None:
         """Nothing beyond its contents."""
 
-    def _stream(self) -> AbstractContextManager[IO[bytes]]:
+    @contextmanager
+    def _stream(self) -> Iterator[IO[bytes]]:
         found = version(words(UNSQUASHFS, "-version"))
         if found < _SINCE:
             raise ConfigError(
                 f"unsquashfs {'.'.join(map(str, found))} cannot write its pseudo-file form",
                 hint="install squashfs-tools 4.5 or newer",
             )
-        return output(
-            UNSQUASHFS,
-            ["-no-progress", "-pf", "/dev/stdout", str(self.path)],
-            {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC0"},
+        self._check_superblock()
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC0",
+        }  # fmt: skip
+        with TemporaryDirectory(prefix="image-") as folder:
+            # unsquashfs removes its pseudo-file when it fails: as root /dev/stdout itself.
+            pseudo = Path(folder) / "stdout"
+            pseudo.symlink_to("/dev/stdout")
+            arguments = ["-no-progress", "-pf", str(pseudo), str(self.path)]
+            with damage(self.path.name), output(UNSQUASHFS, arguments, environment) as stream:
+                yield stream
+
+    def _check_superblock(self) -> None:
+        """Hold what unsquashfs would believe against the file: it allocates what it is told."""
+        size_bytes = self.path.stat().st_size
+        with self.path.open("rb") as file:
+            head = file.read(96)
+        inodes, _, block_bytes, fragments, compressor, block_log, _, ids = struct.unpack_from(
+            "<IIIIHHHH", head, 4
         )
+        used, *tables = struct.unpack_from("<7Q", head, 40)
+        reasons = {
+            f"blocks of {block_bytes} bytes": not 4096 <= block_bytes <= 1 << 20
+            or block_bytes != 1 << (block_log & 63),
+            f"compressor {compressor}": compressor not in _COMPRESSORS,
+            f"{used:,} bytes used of {size_bytes:,}": not 96 <= used <= size_bytes,
+            f"{inodes:,} inodes, {fragments:,} fragments, {ids:,} owners": max(inodes, fragments)
+            > size_bytes
+            or not ids,
+            "a table outside the image": any(
+                one != _NO_TABLE and not 96 <= one <= used for one in tables
+            ),
+        }
+        for reason, is_so in reasons.items():
+            if is_so:
+                raise VerificationError(
+                    f"{self.path.name}: the superblock says {reason}", hint="not a good image"
+                )
 
 
 def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict[bytes, object]]:
