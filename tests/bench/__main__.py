@@ -84,7 +84,7 @@ def _bench(asked: argparse.Namespace, folder: Path, found: trees.Trees) -> rows.
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    return rows.Bench(work, found, peers.ours(), asked.runs, asked.places, asked.full)
+    return rows.Bench(work, found, asked.runs, asked.places, asked.full)
 
 
 def _facts(found: trees.Trees) -> dict[str, str]:
@@ -108,7 +108,8 @@ def _processor() -> str:
 
 def _conditions(asked: argparse.Namespace) -> str:
     load = os.getloadavg()[1]
-    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {asked.runs} run(s), load {load:.1f}"
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{when}, commit {peers.commit()}, runs: {asked.runs}, load {load:.1f}"
 
 
 def _parts(results: Path) -> dict[str, Part]:

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,6 @@ class Command:
 
     arguments: Sequence[str]
     out: Path | None = None
-    environment: Mapping[str, str] | None = None
 
 
 class CommandError(Exception):
@@ -45,8 +44,7 @@ def run(command: Command) -> Usage:
     if command.out is not None:
         command.out.unlink(missing_ok=True)
     stand = [sys.executable, "-I", "-S", __file__, *map(str, command.arguments)]
-    environment = {**os.environ, **(command.environment or {})}
-    done = subprocess.run(stand, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(stand, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = "\n".join(done.stderr.splitlines()[-5:])
         raise CommandError(f"{' '.join(map(str, command.arguments))}: {done.returncode}\n{said}")

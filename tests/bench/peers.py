@@ -1,13 +1,11 @@
 """The programs that the bench holds us against, and our own command."""
 
-import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,40 +21,17 @@ _VERSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ours:
-    """Our command, and what of its cache it knows."""
-
-    cold: Sequence[str]  # the flags of a build that uses no cache
-
-    @property
-    def has_cache(self) -> bool:
-        """Whether builds can be told to use no cache, so that there is one."""
-        return bool(self.cold)
-
-    def build(
-        self,
-        source: Path,
-        out: Path,
-        *options: str,
-        cache: Path | None = None,
-        recipe: Path | None = None,
-    ) -> Command:
-        """Return a build into one file; without a folder for a cache it starts from nothing."""
-        arguments = [str(IMAGE), "build", *([str(recipe)] if recipe else [])]
-        arguments += ["--source", str(source), "--output", str(out), *options]
-        if cache is None:
-            return Command([*arguments, *self.cold], out)
-        return Command(arguments, out, {"XDG_CACHE_HOME": str(cache)})
-
-
-def ours() -> Ours:
-    """Ask our command what it knows."""
-    done = subprocess.run(
-        [str(IMAGE), "build", "--help"],
-        env={**os.environ, "COLUMNS": "200"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return Ours(("--no-cache",) if "--no-cache" in done.stdout else ())
+def image_build(
+    source: Path,
+    out: Path,
+    *options: str,
+    cache: Path | None = None,
+    recipe: Path | None = None,
+) -> Command:
+    """Return our build into one file; without a folder for a cache it starts from nothing."""
+    known = ("--no-cache",) if cache is None else ("--cache", str(cache))
+    whole = [str(IMAGE), "build", *([str(recipe)] if recipe else [])]
+    return Command([*whole, "--source", str(source), "--output", str(out), *known, *options], out)
 
 
 def uzip(cluster_bytes: int) -> tuple[str, ...]:
@@ -97,7 +72,7 @@ def lacking(tools: Sequence[str]) -> list[str]:
 
 def versions() -> str:
     """Return the versions of all that is measured."""
-    found = [f"flipslot {version('flipslot')} ({_commit()})", f"Python {platform.python_version()}"]
+    found = [f"flipslot {version('flipslot')}", f"Python {platform.python_version()}"]
     found.append(f"zstandard {version('zstandard')}")
     for name, command in _VERSIONS.items():
         if lacking([name]):
@@ -109,7 +84,8 @@ def versions() -> str:
     return ", ".join(found)
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Return the commit that is measured, if the bench runs in a checkout."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=10"],
         capture_output=True, text=True, check=False,

@@ -9,7 +9,7 @@ from pathlib import Path
 from slots.index import Index
 from tests.bench import edits, peers, scratch, travel
 from tests.bench.measure import Usage, alternate, run
-from tests.bench.peers import BLOCK_BYTES, Ours
+from tests.bench.peers import BLOCK_BYTES
 from tests.bench.report import NOTHING, TIMES, Line, Verdict, against, below, missing
 from tests.bench.trees import Trees
 
@@ -27,7 +27,6 @@ class Bench:
 
     work: Path  # a folder that may be filled and is emptied
     trees: Trees
-    ours: Ours
     runs: int
     places: int  # in how many places an edit is tried
     full: bool
@@ -61,7 +60,7 @@ def cold_128(bench: Bench) -> Iterable[Line]:
     image, squashfs = bench.path("cold.uzip"), bench.path("cold.squashfs")
     ours, peer = alternate(
         [
-            [bench.ours.build(bench.trees.v1, image, *peers.uzip(BLOCK_BYTES))],
+            [peers.image_build(bench.trees.v1, image, *peers.uzip(BLOCK_BYTES))],
             [peers.mksquashfs(bench.trees.v1, squashfs)],
         ],
         bench.runs,
@@ -85,7 +84,7 @@ def cold_64(bench: Bench) -> Iterable[Line]:
     image, iso, packed = bench.path("cold64.uzip"), bench.path("plain.iso"), bench.path("iso.uzip")
     ours, peer = alternate(
         [
-            [bench.ours.build(bench.trees.v1, image, *peers.uzip(SMALL_CLUSTER_BYTES))],
+            [peers.image_build(bench.trees.v1, image, *peers.uzip(SMALL_CLUSTER_BYTES))],
             [peers.xorriso(bench.trees.v1, iso), peers.uzip_of_file(iso, packed)],
         ],
         bench.runs,
@@ -119,8 +118,8 @@ def rebuild(bench: Bench) -> Iterable[Line]:
         second, upgraded = _rebuilt(bench, tree, "upgraded.uzip")
         peer = run(peers.mksquashfs(tree, bench.path("whole.squashfs")))
         cold = bench.path("cold.uzip")
-        run(bench.ours.build(tree, cold, *peers.uzip(BLOCK_BYTES)))
-    yield from _rebuild_lines(bench, [usage for _, usage in again], upgraded, peer)
+        run(peers.image_build(tree, cold, *peers.uzip(BLOCK_BYTES)))
+    yield from _rebuild_lines([usage for _, usage in again], upgraded, peer)
     same = all(sha256 == first for sha256, _ in again)
     yield _truth("rebuild, nothing changed: the same bytes", holds=same)
     same = second == _sha256(cold)
@@ -131,16 +130,13 @@ def _rebuilt(bench: Bench, tree: Path, name: str) -> tuple[str, Usage]:
     """Build with the cache; return the digest of the image, and the cost."""
     out = bench.path(name)
     options = peers.uzip(BLOCK_BYTES)
-    usage = run(bench.ours.build(tree, out, *options, cache=bench.path("cache")))
+    usage = run(peers.image_build(tree, out, *options, cache=bench.path("cache")))
     return _sha256(out), usage
 
 
-def _rebuild_lines(
-    bench: Bench, again: Sequence[Usage], upgraded: Usage, peer: Usage
-) -> Iterable[Line]:
-    note = "" if bench.ours.has_cache else " (this version has no cache)"
+def _rebuild_lines(again: Sequence[Usage], upgraded: Usage, peer: Usage) -> Iterable[Line]:
     yield against(
-        f"rebuild after the upgrade: CPU{note}",
+        "rebuild after the upgrade: CPU",
         upgraded.cpu_s,
         peer.cpu_s,
         0.2,
@@ -149,7 +145,7 @@ def _rebuild_lines(
     )
     wall_s = sorted(one.wall_s for one in again)[len(again) // 2]
     cpu_s = sorted(one.cpu_s for one in again)[len(again) // 2]
-    what = f"rebuild, nothing changed: wall (CPU {cpu_s:.1f} s){note}"
+    what = f"rebuild, nothing changed: wall (CPU {cpu_s:.1f} s)"
     yield below(what, wall_s, 3, show="{:.1f} s")
 
 
@@ -204,7 +200,7 @@ def _both(bench: Bench, suffix: str, *options: str) -> tuple[Index, Index]:
     found = []
     for name, tree in (("v1", bench.trees.v1), ("v2", bench.trees.v2)):
         out = bench.path(f"{name}.{suffix}")
-        run(bench.ours.build(tree, out, *options, recipe=recipe))
+        run(peers.image_build(tree, out, *options, recipe=recipe))
         found.append(travel.read_index(out.with_name(f"{out.name}.index")))
     return found[0], found[1]
 
@@ -272,7 +268,7 @@ def many_files(bench: Bench) -> Iterable[Line]:
 def _many(bench: Bench, count: int) -> Usage:
     with scratch.in_memory(bench.path("many")) as folder:
         write_small_files(folder / "tree", count)
-        return run(bench.ours.build(folder / "tree", bench.path("many.uzip")))
+        return run(peers.image_build(folder / "tree", bench.path("many.uzip")))
 
 
 def write_small_files(root: Path, count: int) -> None:
