@@ -81,7 +81,7 @@ def publish_folder(folder: Path, final: Path, release: Release) -> bool:
 
     The same release is not made twice: it becomes the newest again.
     """
-    if _is_same(final, release):
+    if _is_same(folder, final, release):
         (final / MANIFEST).touch()
         return False
     _write_manifest(folder / MANIFEST, release)
@@ -113,14 +113,13 @@ def _write_manifest(path: Path, release: Release) -> None:
     path.write_text(release.to_json(), encoding="utf-8")
 
 
-def _is_same(final: Path, release: Release) -> bool:
+def _is_same(folder: Path, final: Path, release: Release) -> bool:
+    """Tell whether a release stands there with all its files, as far as sizes tell."""
     try:
         if (final / MANIFEST).read_text(encoding="utf-8") != release.to_json():
             return False
-        return all(
-            (final / one.file).stat().st_size == one.size_bytes and (final / one.index).is_file()
-            for one in release.artefacts
-        )
+        made = [path for path in folder.iterdir() if path.name != _BUILDER]
+        return all((final / path.name).stat().st_size == path.stat().st_size for path in made)
     except (OSError, UnicodeDecodeError):
         return False
 

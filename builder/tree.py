@@ -65,9 +65,12 @@ class Node:
         return self.path.rpartition(b"/")[0]
 
 
-def order_key(path: bytes) -> tuple[bytes, ...]:
-    """Sort key of tree order: depth first, parents before children, siblings by byte name."""
-    return tuple(path.split(b"/"))
+def order_key(path: bytes) -> bytes:
+    """Sort key of tree order: depth first, parents before children, siblings by byte name.
+
+    No name holds a zero byte, so that it ends a name before any other byte goes on with it.
+    """
+    return path.replace(b"/", b"\0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,3 +42,11 @@ def chroot(tmp_path: Path) -> Path:
 def order(source: Path, output: Path, *formats: Format) -> Order:
     """An order of an image without a recipe."""
     return Order(recipe_of(source), formats or ("uzip",), output, threads=2)
+
+
+@pytest.fixture(autouse=True)
+def _own_user_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep the cache of commands that tests run out of the user's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -1,0 +1,325 @@
+import hashlib
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder import cache as caches
+from builder.build import Built, Order, build
+from builder.clusters import Stored
+from builder.tree import Stamp
+from slots.events import Event, Finished, Notice, Started
+from slots.index import piece_digest
+from tests.builder.conftest import order
+
+COMMAND = (sys.executable, "-c", "from builder.cli import main; main()")
+LONG_AGO_NS = 3600 * 10**9
+STAMP = Stamp(1, 2**64 - 5, 10, 1_000_000_000, 1_000_000_000)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    return tmp_path / "known"
+
+
+def _order(source: Path, output: Path, known: Path | None) -> Order:
+    return replace(order(source, output), cache=known)
+
+
+def _built(wanted: Order) -> tuple[Built, list[Event]]:
+    events: list[Event] = []
+    return build(wanted, events.append), events
+
+
+def _detail(events: list[Event], step: str) -> str:
+    return next(one.detail for one in events if isinstance(one, Finished) and one.step == step)
+
+
+def _aged(known: Path, chroot: Path) -> None:
+    """Remember all files of a tree, as a build does that begins long after they were written."""
+    found = {
+        Stamp(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in chroot.rglob("*")
+        if path.is_file() and not path.is_symlink()
+        for st in [path.stat()]
+    }
+    with caches.opened(known, lambda _event: None) as cache:
+        cache.since_ns += LONG_AGO_NS
+        cache.keep_digests(found)
+
+
+def test_a_rebuild_reads_no_file_and_compresses_no_cluster_again(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    _aged(known, chroot)
+    first, cold = _built(_order(chroot, tmp_path / "first", known))
+    second, warm = _built(_order(chroot, tmp_path / "second", known))
+    clusters = _detail(cold, "uzip").partition(" ")[0]
+    assert _detail(warm, "digest").endswith(", 0 read")
+    assert _detail(warm, "uzip").startswith(f"{clusters} clusters, ")
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    assert first.release.id == second.release.id
+
+
+def test_a_changed_file_is_read_and_its_neighbours_are_not(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    _aged(known, chroot)
+    _built(_order(chroot, tmp_path / "first", known))
+    (chroot / "etc/shadow").write_text("another")
+    _, events = _built(_order(chroot, tmp_path / "second", known))
+    build(_order(chroot, tmp_path / "third", None), lambda _event: None)
+    assert _detail(events, "digest").endswith(", 1 read")
+    assert "as they were" in _detail(events, "uzip")
+    assert (tmp_path / "second").read_bytes() == (tmp_path / "third").read_bytes()
+
+
+def test_a_file_that_was_written_with_its_old_time_is_read(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    _aged(known, chroot)
+    path = chroot / "etc/shadow"
+    before = path.stat()
+    path.write_text("SECRET")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    build(_order(chroot, tmp_path / "first", known), lambda _event: None)
+    build(_order(chroot, tmp_path / "second", None), lambda _event: None)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_file_that_was_written_just_before_the_scan_is_not_trusted(known: Path) -> None:
+    now_ns = time.time_ns()
+    young = replace(STAMP, inode=1, ctime_ns=now_ns - 1_000_000_000)
+    old = replace(STAMP, inode=2, ctime_ns=now_ns - 5_000_000_000)
+    future = replace(STAMP, inode=3, mtime_ns=now_ns + LONG_AGO_NS)
+    with caches.opened(known, lambda _event: None) as cache:
+        cache.keep_digests(dict.fromkeys((young, old, future), "ab" * 32))
+        assert cache.digests([young, old, future]) == {old: "ab" * 32}
+
+
+@pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
+def test_a_file_is_known_by_every_number_of_its_stamp(known: Path, field: str) -> None:
+    with caches.opened(known, lambda _event: None) as cache:
+        cache.keep_digests({STAMP: "ab" * 32})
+        assert cache.digests([STAMP]) == {STAMP: "ab" * 32}
+        assert cache.digests([replace(STAMP, **{field: getattr(STAMP, field) - 1})]) == {}
+
+
+def test_paranoid_reads_every_file_and_gives_the_same_bytes(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    _aged(known, chroot)
+    _built(_order(chroot, tmp_path / "first", known))
+    wanted = replace(_order(chroot, tmp_path / "first", known), reads_all=True)
+    built, events = _built(wanted)
+    assert " read" not in _detail(events, "digest")
+    assert built.is_new
+
+
+def test_a_release_that_stands_is_recognised_without_writing_one(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    first, _ = _built(_order(chroot, tmp_path / "out", known))
+    os.utime(first.manifest, (1, 1))
+    again, events = _built(_order(chroot, tmp_path / "out", known))
+    assert (again.release, again.is_new) == (first.release, False)
+    assert "uzip" not in {one.step for one in events if isinstance(one, Started)}
+    assert first.manifest.stat().st_mtime > 1
+
+
+@pytest.mark.parametrize("suffix", [".uzip", ".uzip.index", "tree.mtree", "release.json"])
+def test_a_release_of_which_a_file_is_not_whole_is_made_again(
+    chroot: Path, tmp_path: Path, known: Path, suffix: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    first, _ = _built(_order(chroot, tmp_path / "out", known))
+    folder = first.manifest.parent
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (damaged,) = (path for path in folder.iterdir() if path.name.endswith(suffix))
+    damaged.write_bytes(b"")
+    build(_order(chroot, tmp_path / "out", known), lambda _event: None)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("what", ["changed", "cut", "gone"])
+def test_an_artefact_that_is_no_longer_what_it_was_is_a_miss(
+    chroot: Path, tmp_path: Path, known: Path, what: str
+) -> None:
+    _built(_order(chroot, tmp_path / "first", known))
+    image = tmp_path / "first"
+    wanted = image.read_bytes()
+    match what:
+        case "changed":
+            image.write_bytes(bytes(byte ^ 1 for byte in wanted))
+        case "cut":
+            os.truncate(image, len(wanted) // 2)
+        case _:
+            image.unlink()
+    build(_order(chroot, tmp_path / "second", known), lambda _event: None)
+    assert (tmp_path / "second").read_bytes() == wanted
+
+
+def test_another_level_is_compressed_anew(chroot: Path, tmp_path: Path, known: Path) -> None:
+    plain = _order(chroot, tmp_path / "first", known)
+    _built(plain)
+    packing = plain.packing.model_copy(update={"level": 3})
+    _, events = _built(replace(plain, output=tmp_path / "second", packing=packing))
+    assert "as they were" not in _detail(events, "uzip")
+
+
+def test_a_damaged_cache_is_made_anew(chroot: Path, tmp_path: Path, known: Path) -> None:
+    _built(_order(chroot, tmp_path / "first", known))
+    (known / caches.FILE).write_bytes(b"not a database" * 1000)
+    _, events = _built(_order(chroot, tmp_path / "second", known))
+    assert not [one for one in events if isinstance(one, Notice) and "cache" in one.message]
+    _, events = _built(_order(chroot, tmp_path / "third", known))
+    assert "as they were" in _detail(events, "uzip")
+    assert len({(tmp_path / name).read_bytes() for name in ("first", "second", "third")}) == 1
+
+
+def test_a_cache_that_fails_amid_a_build_is_left_alone(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    _built(_order(chroot, tmp_path / "first", known))
+    with sqlite3.connect(known / caches.FILE) as connection:
+        connection.execute("drop table clusters")
+        connection.execute("create table clusters (key blob)")
+    connection.close()
+    _, events = _built(_order(chroot, tmp_path / "second", known))
+    notices = [one.message for one in events if isinstance(one, Notice)]
+    assert [one for one in notices if one.startswith("building without the cache: ")]
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_a_cache_that_others_may_write_is_not_trusted(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    known.mkdir()
+    known.chmod(0o777)
+    _, events = _built(_order(chroot, tmp_path / "first", known))
+    assert any(
+        isinstance(one, Notice) and "others may write to it" in one.message for one in events
+    )
+    assert list(known.iterdir()) == []
+
+
+def test_builds_at_the_same_time_share_a_cache(chroot: Path, tmp_path: Path, known: Path) -> None:
+    def one(number: int) -> bytes:
+        output = tmp_path / f"out{number % 3}" / f"image{number}"
+        built = build(_order(chroot, output, known), lambda _event: None)
+        return (built.manifest.parent / built.release.artefacts[0].file).read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(one, range(8)))) == 1
+
+
+def test_a_cache_forgets_artefacts_that_are_gone_and_the_oldest_of_too_many(
+    tmp_path: Path, known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "MAX_CLUSTERS", 2)
+    paths = [tmp_path / f"image{number}" for number in range(5)]
+    for path in paths:
+        path.write_bytes(b"data")
+    row = Stored(b"key", 0, 4, 4, piece_digest(b"data"))
+    with caches.opened(known, lambda _event: None) as cache:
+        for path in paths[:2]:
+            cache.keep_clusters(path, "how", [row])
+        paths[0].unlink()
+        cache.keep_clusters(paths[2], "how", [row])
+        assert _paths(known) == {paths[1], paths[2]}
+        cache.keep_clusters(paths[3], "how", [row])
+        cache.keep_clusters(paths[4], "how", [row])
+        assert _paths(known) == {paths[3], paths[4]}
+        found = cache.clusters("how")([b"key", b"other"])
+        assert [reader() for reader in found.values()] == [(b"data", 4, row.digest)]
+        assert not cache.clusters("otherwise")([b"key"])
+
+
+def test_a_cache_forgets_the_files_of_long_ago(
+    known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(STAMP, inode=7)
+    with caches.opened(known, lambda _event: None) as cache:
+        cache.keep_digests({STAMP: "ab" * 32})
+        later = caches._today() + caches.KEPT_DAYS + 1
+        monkeypatch.setattr(caches, "_today", lambda: later)
+        cache.keep_digests({other: "cd" * 32})
+        assert cache.digests([STAMP, other]) == {other: "cd" * 32}
+
+
+def _paths(known: Path) -> set[Path]:
+    connection = sqlite3.connect(known / caches.FILE)
+    try:
+        return {
+            Path(os.fsdecode(path)) for (path,) in connection.execute("select path from artefacts")
+        }
+    finally:
+        connection.close()
+
+
+def _killed_at(moment_s: float, source: Path, out: Path, known: Path) -> None:
+    command = [*COMMAND, "build", "--source", str(source), "--output", f"{out}/",
+               "--cache", str(known)]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        try:
+            child.wait(moment_s)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def _chance(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - a seed repeats a run
+
+
+def _killed_often(chroot: Path, tmp_path: Path, known: Path, times: int, seed: int) -> None:
+    out, clean = tmp_path / "out", tmp_path / "clean"
+    clean.mkdir()
+    (chroot / "usr/lib/random").write_bytes(_chance(seed).randbytes(6_000_000))
+    expected, _ = _built(_order(chroot, clean, None))
+    began = time.monotonic()
+    _killed_at(60, chroot, tmp_path / "timed", known)
+    whole_s = time.monotonic() - began
+    chance = _chance(seed)
+    names = {expected.manifest.parent.name}
+    for _ in range(times):
+        shutil.rmtree(out, ignore_errors=True)
+        _killed_at(chance.uniform(0.2, 1.0) * whole_s, chroot, out, known)
+        final = [path for path in out.glob("*") if not path.name.startswith(".")]
+        assert {path.name for path in final} <= names
+        for folder in final:  # under a final name all is whole
+            assert _contents(folder) == _contents(expected.manifest.parent)
+        with caches.opened(known, lambda event: pytest.fail(str(event))) as cache:
+            assert cache.connection is not None
+            assert cache.connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+    out.mkdir(exist_ok=True)
+    built, _ = _built(_order(chroot, out, known))
+    assert _contents(built.manifest.parent) == _contents(expected.manifest.parent)
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_build_killed_at_any_moment_leaves_a_sound_cache_and_the_next_gives_the_same_bytes(
+    chroot: Path, tmp_path: Path, known: Path
+) -> None:
+    _killed_often(chroot, tmp_path, known, times=10, seed=int(os.environ.get("SEED", "1")))
+
+
+@pytest.mark.torture
+def test_fifty_killed_builds_leave_a_sound_cache(chroot: Path, tmp_path: Path, known: Path) -> None:
+    seed = int(os.environ.get("SEED", str(time.time_ns() % 2**32)))
+    sys.stdout.write(f"SEED={seed}\n")
+    _killed_often(chroot, tmp_path, known, times=50, seed=seed)
