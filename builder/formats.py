@@ -327,7 +327,9 @@ FORMATS: dict[Format, ImageFormat] = {
     ),
     "erofs": ImageFormat(
         suffix=".erofs",
-        limits=Limits(major=4095, minor=2**20 - 1),
+        limits=Limits(
+            name_bytes=254, major=4095, minor=2**20 - 1
+        ),  # mkfs.erofs 1.5 cuts names there
         codecs={
             "lz4": Levels(0, 12, 9),
             "zstd": Levels(1, 22, 9),

@@ -3,7 +3,7 @@
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +22,11 @@ _SINCE = (4, 5)
 _DATA = b"# START OF DATA - DO NOT MODIFY"
 _READ_BYTES = 1 << 20
 _NO_TABLE = 2**64 - 1
+_IDS = 2**32
 _COMPRESSORS = {1: "zlib", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 # name type time mode uid gid rest; a blank in a name has a backslash before it
 _LINE = re.compile(
-    rb"((?:\\.|[^\\ ])+) (?:([DRSICB]) (\d+) ([0-7]+) (\d+) (\d+) ?(.*)|L (.*))", re.DOTALL
+    rb"((?:\\.|[^\\ ])+) (?:([DRSICB]) (\d+) ([0-7]+) (-?\d+) (-?\d+) ?(.*)|L (.*))", re.DOTALL
 )
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _DEVICES = {b"C": Kind.CHARACTER, b"B": Kind.BLOCK}
@@ -48,14 +49,14 @@ class SquashfsImage:
     def tree(self) -> Tree:
         """Return all entries."""
         with self._stream() as stream:
-            entries, keys = _entries(stream, self.path.name)
+            entries, keys = _listed(stream, self.path.name)
         return with_links(Tree.of(node for node, _ in entries), keys)
 
     def contents(self, nodes: Iterable[Node]) -> Contents:
         """Yield the bytes of files in the order of the stream."""
         wanted = {node.path: node for node in nodes}
         with self._stream() as stream:
-            entries, keys = _entries(stream, self.path.name)
+            entries, keys = _listed(stream, self.path.name)
             firsts: dict[object, Node] = {}
             for path, node in wanted.items():
                 firsts.setdefault(keys.get(path, path), node)
@@ -99,6 +100,8 @@ class SquashfsImage:
         size_bytes = self.path.stat().st_size
         with self.path.open("rb") as file:
             head = file.read(96)
+        if len(head) < 96:
+            raise VerificationError(f"{self.path.name} ends within the superblock")
         inodes, _, block_bytes, fragments, compressor, block_log, _, ids = struct.unpack_from(
             "<IIIIHHHH", head, 4
         )
@@ -122,6 +125,15 @@ class SquashfsImage:
                 )
 
 
+def _listed(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict[bytes, object]]:
+    try:
+        return _entries(stream, name)
+    except (ValueError, LookupError) as error:
+        raise VerificationError(
+            f"{name}: unsquashfs lists what is no entry: {error}", hint="not a good image"
+        ) from error
+
+
 def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict[bytes, object]]:
     """Read the first half of the stream: entries with where their data lie, names of one file."""
     entries: list[tuple[Node, int]] = []
@@ -130,9 +142,11 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
     held = b""  # unsquashfs does not escape newlines: what is no entry begins or ends one
     for line in _lines(stream, name):
         found = _LINE.fullmatch(held + line)
-        if found is not None and held and _path(found[1]).rpartition(b"/")[0] not in known:
-            _continue_target(entries, held, name)
-            found = _LINE.fullmatch(line)
+        if held and (found is None or not _has_place(found, known)):
+            alone = _LINE.fullmatch(line)
+            if alone is not None and _has_place(alone, known) and _is_after_symlink(entries):
+                _continue_target(entries, held, name)
+                found = alone
         if found is None:
             held += line + b"\n"
             continue
@@ -149,6 +163,15 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
     if held:
         _continue_target(entries, held, name)
     return entries, keys
+
+
+def _has_place(found: re.Match[bytes], known: Mapping[bytes, int]) -> bool:
+    path = _path(found[1])
+    return not path or not path.rpartition(b"/")[0] or path.rpartition(b"/")[0] in known
+
+
+def _is_after_symlink(entries: Sequence[tuple[Node, int]]) -> bool:
+    return bool(entries) and entries[-1][0].kind is Kind.SYMLINK
 
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[bytes]:
@@ -179,7 +202,8 @@ def _path(raw: bytes) -> bytes:
 
 def _entry(path: bytes, found: re.Match[bytes]) -> tuple[Node, int]:
     _, kind, time, mode, uid, gid, rest, _ = found.groups()
-    node = Node(path, Kind.DIRECTORY, int(mode, 8), int(uid), int(gid), int(time))
+    owner, group = int(uid) % _IDS, int(gid) % _IDS  # unsquashfs writes them with a sign
+    node = Node(path, Kind.DIRECTORY, int(mode, 8), owner, group, int(time))
     match kind:
         case b"R":
             size, offset = (int(part) for part in rest.split()[:2])

@@ -1,0 +1,358 @@
+"""A tree with all that a tree can hold, in every format, judged entry by entry."""
+
+import hashlib
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builder import browse
+from builder.build import Order, build
+from builder.recipe import Packing, recipe_of
+from builder.tree import Kind, Node
+from slots.errors import BuildError
+from slots.events import Event, Notice
+from slots.manifest import Codec, Format
+from tests.builder.conftest import order
+from tests.judges.iso_judge import Volume
+from tests.judges.uzip_judge import judge
+
+TIME_MAX_S = 2**31 - 1
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices and owners")
+TARGETS = {
+    b"root": b"/",
+    b"up": b"..",
+    b"here": b".",
+    b"ups": b"../../..",
+    b"long": b"t" * 255 + b"/" + b"u" * 255 + b"/" + b"v" * 255 + b"/" + b"w" * 255,
+    b"doubled": b"/usr//lib/",
+    b"bytes": b"caf\xe9\n x",
+}
+NAMES = (
+    b"\xff\xfe", b"new\nline", b"tab\t", b" ", b"-rf", b"*", b"n" * 255, b"Twin", b"twin", b"TWIN",
+    b"readme.long.1", b"readme.long.2", b"README.LONG.3", b"..a", b"\\x41", b"'\"$`",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of it, made on the disk by root."""
+    root = tmp_path_factory.mktemp("tree") / "root"
+    root.mkdir()
+    top = os.fsencode(root)
+    _names_and_links(top)
+    _owners_and_modes(root)
+    for name, kind, major, minor in (
+        ("null", 0o020666, 1, 3), ("big", 0o020600, 4095, 1_048_575), ("sda", 0o060660, 8, 300),
+    ):  # fmt: skip
+        os.mknod(root / name, kind, os.makedev(major, minor))
+    os.mkfifo(root / "fifo", 0o640)
+    deep = root / "/".join(["d"] * 20).lstrip("/")
+    deep.mkdir(parents=True)
+    (deep / "bottom").write_text("20 levels down")
+    (root / "empty").touch()
+    with (root / "sparse").open("wb") as file:
+        file.seek(3_000_000)
+        file.write(b"end")
+        file.truncate(9_000_000)
+    for number in range(1200):
+        (root / "d" / f"mangled alike {number:05}").write_bytes(b"%d" % number)
+    _times(root)
+    return root
+
+
+def _names_and_links(top: bytes) -> None:
+    for folder in (b"/names", b"/links", b"/hard", b"/hard/sub", b"/empty dir"):
+        os.mkdir(top + folder)  # noqa: PTH102 - bytes
+    for number, name in enumerate(NAMES):
+        Path(os.fsdecode(top + b"/names/" + name)).write_bytes(b"%d" % number)
+    for name, target in TARGETS.items():
+        os.symlink(target, top + b"/links/" + name)  # noqa: PTH211 - bytes
+    Path(os.fsdecode(top + b"/hard/one")).write_bytes(os.urandom(200_000))
+    for name in (b"/hard/two", b"/hard/sub/three", b"/zz"):
+        os.link(top + b"/hard/one", top + name)
+
+
+def _owners_and_modes(root: Path) -> None:
+    for name, mode, uid, gid in (
+        ("setuid", 0o4755, 0, 0), ("setgid", 0o2755, 7, 8), ("none", 0, 70_000, 4_000_000_000),
+        ("all", 0o7777, 65_535, 65_536),
+    ):  # fmt: skip
+        (root / name).write_text(name)
+        os.chown(root / name, uid, gid)
+        (root / name).chmod(mode)
+    (root / "sticky").mkdir()
+    (root / "sticky").chmod(0o1777)
+    os.chown(root / "links" / "up", 81, 82, follow_symlinks=False)
+
+
+def _times(root: Path) -> None:
+    for number, path in enumerate(sorted(root.rglob("*"), reverse=True)):
+        at = 1_000_000_000 + number
+        os.utime(path, (at, at), follow_symlinks=False)
+    os.utime(root / "null", (-86_400, -86_400))
+    os.utime(root / "fifo", (2**31 + 5, 2**31 + 5))
+    os.utime(root, (5, 5))
+
+
+@pytest.fixture(scope="module")
+def expected(everything: Path) -> dict[bytes, dict[str, object]]:
+    """What os tells of the tree; sockets are made and left out by the builder."""
+    top = os.fsencode(everything)
+    found: dict[bytes, dict[str, object]] = {b"": _entry(top)}
+    for folder, folders, files in os.walk(top):
+        for name in folders + files:
+            path = folder + b"/" + name
+            found[path[len(top) :]] = _entry(path)
+    return found
+
+
+def _entry(path: bytes) -> dict[str, object]:
+    status = os.lstat(path)
+    kinds = {0o04: "dir", 0o10: "file", 0o12: "link", 0o02: "char", 0o06: "block", 0o01: "fifo"}
+    kind = kinds[status.st_mode >> 12]
+    is_device = kind in {"char", "block"}
+    return {
+        "kind": kind,
+        "mode": status.st_mode & 0o7777 if kind != "link" else 0o777,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+        "links": status.st_nlink,
+        "mtime_s": min(max(int(status.st_mtime // 1), 0), TIME_MAX_S),
+        "size": status.st_size if kind == "file" else 0,
+        "target": os.readlink(path) if kind == "link" else b"",  # noqa: PTH115 - bytes
+        "device": (os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
+        "sha256": _sha256([Path(os.fsdecode(path)).read_bytes()]) if kind == "file" else "",
+    }
+
+
+def _sha256(chunks: Iterator[bytes] | list[bytes]) -> str:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _as_mounted(expected: dict[bytes, dict[str, object]]) -> dict[bytes, dict[str, object]]:
+    """cd9660 shows `/` alone as `/.`: there is no other way to write it."""
+    return {
+        path: one | {"target": b"/."} if one["target"] == b"/" else one
+        for path, one in expected.items()
+    }
+
+
+def _judged(image: Path) -> dict[bytes, dict[str, object]]:
+    """What the two decoders of the tests, which share no code with the builder, read."""
+    container = judge(image)
+    assert container.violations == []
+    data = container.volume()
+    volume = Volume(lambda at, length: data[at : at + length], len(data))
+    found = {
+        one.path: {
+            "kind": one.kind,
+            "mode": one.mode,
+            "uid": one.uid,
+            "gid": one.gid,
+            "links": one.links,
+            "mtime_s": one.mtime_s,
+            "size": one.size,
+            "target": one.target,
+            "device": one.device,
+            "sha256": _sha256([volume.content(one)]) if one.kind == "file" else "",
+        }
+        for one in volume.walk()
+    }
+    assert volume.violations == []
+    assert volume.overlaps() == []
+    return found
+
+
+def _browsed(image: Path) -> dict[bytes, dict[str, object]]:
+    with browse.opened(image) as one:
+        nodes = one.tree().nodes
+        files = [node for node in nodes if node.kind is Kind.FILE]
+        digests: dict[object, str] = {}
+        for node, chunks in one.contents(files):
+            digests[_key(node)] = _sha256(chunks)
+        return {node.path: _shown(node, digests) for node in nodes}
+
+
+def _key(node: Node) -> object:
+    return node.path if node.group is None else node.group
+
+
+def _shown(node: Node, digests: dict[object, str]) -> dict[str, object]:
+    return {
+        "kind": node.kind.value,
+        "mode": node.mode,
+        "uid": node.uid,
+        "gid": node.gid,
+        "links": node.links,
+        "mtime_s": node.mtime_s,
+        "size": node.size,
+        "target": node.target,
+        "device": (node.major, node.minor),
+        "sha256": digests[_key(node)] if node.kind is Kind.FILE else "",
+    }
+
+
+def _differences(
+    found: dict[bytes, dict[str, object]], expected: dict[bytes, dict[str, object]]
+) -> dict[bytes, object]:
+    return {
+        path: (found.get(path), expected.get(path))
+        for path in found.keys() | expected.keys()
+        if found.get(path) != expected.get(path)
+    }
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    ("codec", "cluster"),
+    [("zstd", 16_384), ("zstd", 65_536), ("zstd", 131_072), ("zlib", 16_384), ("zlib", 65_536),
+     ("zlib", 131_072), ("lzma", 16_384), ("lzma", 65_536), ("lzma", 131_072)],
+)  # fmt: skip
+def test_the_judges_read_every_entry_of_a_uzip_as_it_is(
+    everything: Path,
+    expected: dict[bytes, dict[str, object]],
+    tmp_path: Path,
+    codec: Codec,
+    cluster: int,
+) -> None:
+    image = tmp_path / "image.uzip"
+    packing = Packing(codec=codec, cluster=cluster, level=1)
+    build(Order(recipe_of(everything), ("uzip",), image, packing, threads=2), lambda _event: None)
+    assert _differences(_judged(image), _as_mounted(expected)) == {}
+    assert _differences(_browsed(image), expected) == {}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("format_", ["iso9660", "squashfs", "erofs"])
+def test_every_other_format_holds_every_entry_as_it_is(
+    everything: Path,
+    expected: dict[bytes, dict[str, object]],
+    tmp_path: Path,
+    format_: Format,
+) -> None:
+    for tool in {"squashfs": ["mksquashfs"], "erofs": ["mkfs.erofs"]}.get(format_, []):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    image, wanted = tmp_path / "image", order(everything, tmp_path / "image", format_)
+    if format_ == "erofs":  # its tool cuts names of 255 bytes: that is an error, and told
+        with pytest.raises(BuildError, match=r"255 bytes, erofs holds 254.*\[name-length\]"):
+            build(wanted, lambda _event: None)
+        recipe = wanted.recipe.model_copy(update={"exclude": ("n" * 255,)})
+        wanted = replace(wanted, recipe=recipe)
+        expected = {path: one for path, one in expected.items() if b"n" * 255 not in path}
+    build(wanted, lambda _event: None)
+    assert _differences(_browsed(image), expected) == {}
+    browse.verify(image, lambda _event: None)
+
+
+@AS_ROOT
+def test_times_that_no_format_holds_are_clamped_with_one_notice_and_sockets_told(
+    everything: Path, tmp_path: Path, events: list[Event]
+) -> None:
+    here, folder = Path.cwd(), everything / "empty dir"
+    before = folder.stat().st_mtime_ns
+    os.chdir(folder)  # the name of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind("sock")
+        build(order(everything, tmp_path / "image"), events.append)
+    finally:
+        Path("sock").unlink()
+        os.chdir(here)
+        os.utime(folder, ns=(before, before))
+    told = [one.message for one in events if isinstance(one, Notice)]
+    assert [line for line in told if "1970" in line] == [
+        "times outside 1970 to 2038 are clamped: /fifo, /null"
+    ]
+    assert "sockets are left out: /empty dir/sock [socket]" in told
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("format_", ["squashfs", "erofs"])
+def test_a_file_beyond_cd9660_is_held_by_the_other_formats(tmp_path: Path, format_: Format) -> None:
+    tool = {"squashfs": "mksquashfs", "erofs": "mkfs.erofs"}[format_]
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "huge").open("wb") as file:
+        file.truncate(2**32)
+    build(order(source, tmp_path / "image", format_), lambda _event: None)
+    with browse.opened(tmp_path / "image") as one:
+        assert one.tree().nodes[1].size == 2**32
+    with pytest.raises(BuildError, match="file-size"):
+        build(order(source, tmp_path / "uzip"), lambda _event: None)
+
+
+METALOG = """#mtree 2.0
+. type=dir uname=root gname=wheel mode=0755 tags=package=runtime
+./bin type=dir uname=root gname=wheel mode=0755
+./bin/cat type=file uname=root gname=wheel mode=0555 size=3 time=1700000000.0 flags=uarch \
+sha256=00
+./bin/gone type=file optional mode=0555
+./bin/sh type=link uname=root gname=wheel mode=0755 link=cat
+./dev type=dir uname=root gname=wheel mode=0555
+/set type=char uname=root gname=wheel mode=0666
+./dev/null device=native,1,3
+./dev/big device=native,0xfff,0xfffff
+./dev/disk type=block mode=0640 gid=5 device=native,8,16
+/unset type mode
+./var/run/fifo type=fifo mode=0600
+./var/empty type=dir mode=0555 uid=70000 gid=4000000000
+"""
+
+
+@pytest.mark.parametrize("format_", ["uzip", "iso9660", "squashfs"])
+def test_a_metalog_gives_devices_and_owners_that_no_user_could_make(
+    tmp_path: Path, format_: Format
+) -> None:
+    if format_ == "squashfs" and shutil.which("mksquashfs") is None:
+        pytest.skip("mksquashfs is not installed")
+    source = tmp_path / "world"
+    (source / "bin").mkdir(parents=True)
+    (source / "var/run").mkdir(parents=True)
+    (source / "bin/cat").write_text("cat")
+    (tmp_path / "METALOG").write_text(METALOG)
+    wanted = replace(order(source, tmp_path / "image", format_), mtree=tmp_path / "METALOG")
+    build(wanted, lambda _event: None)
+    found = _browsed(tmp_path / "image")
+    assert {
+        path: (one["kind"], one["mode"], one["device"])
+        for path, one in found.items()
+        if path.startswith(b"/dev")
+    } == {
+        b"/dev": ("dir", 0o555, (0, 0)),
+        b"/dev/null": ("char", 0o666, (1, 3)),
+        b"/dev/big": ("char", 0o666, (0xFFF, 0xFFFFF)),
+        b"/dev/disk": ("block", 0o640, (8, 16)),
+    }
+    assert (found[b"/bin/cat"]["uid"], found[b"/bin/cat"]["mode"]) == (0, 0o555)
+    assert found[b"/bin/cat"]["mtime_s"] == 1_700_000_000
+    assert found[b"/bin/sh"]["target"] == b"cat"
+    assert found[b"/var/run/fifo"]["kind"] == "fifo"
+    assert (found[b"/var/empty"]["uid"], found[b"/var/empty"]["gid"]) == (70_000, 4_000_000_000)
+    assert b"/bin/gone" not in found
+
+
+def test_an_mtree_file_may_name_what_a_recipe_leaves_out(chroot: Path, tmp_path: Path) -> None:
+    build(order(chroot, tmp_path / "whole"), lambda _event: None)
+    wanted = order(chroot, tmp_path / "part")
+    recipe = wanted.recipe.model_copy(update={"exclude": ("usr",)})
+    spec = tmp_path / "whole.mtree"
+    build(replace(wanted, recipe=recipe, mtree=spec), lambda _event: None)
+    assert not any(path.startswith(b"/usr") for path in _browsed(tmp_path / "part"))
+
+
+def test_a_device_without_numbers_is_refused(chroot: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec").write_text("./null type=char mode=0666 uid=0 gid=0\n")
+    wanted = replace(order(chroot, tmp_path / "out" / "image"), mtree=tmp_path / "spec")
+    with pytest.raises(BuildError, match="makes /null a char without `device`"):
+        build(wanted, lambda _event: None)
