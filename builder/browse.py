@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from builder import mtree, places, restore
 from builder.hardlinks import first_files
 from builder.names import SHOWN, listed, shown, text
-from builder.opened import iso9660
+from builder.opened import iso9660, witness
 from builder.opened.erofs import MAGIC, SUPERBLOCK_AT, ErofsImage
 from builder.opened.image import Facts, OpenedImage
 from builder.opened.squashfs import SquashfsImage
@@ -309,9 +309,12 @@ def _verify_entries(path: Path, specification: list[mtree.Described], emit: Emit
                 for chunk in _counted(chunks, meter):
                     digest.update(chunk)
                 digests[node.path] = digest.hexdigest()
-            read = _described(tree, digests)
-            _compare(path, wanted, read)
+            _compare(path, wanted, _described(tree, digests))
             said.append(f"{len(tree)} entries")
+        if isinstance(image, iso9660.Iso9660Image):
+            with step(emit, "verify", f"{path.name} through pycdlib"):
+                second = witness.tree(image.volume, path.name)
+                _compare(path, wanted, _described(second, digests))
 
 
 def _described(tree: Tree, digests: dict[bytes, str]) -> dict[bytes, Mapping[str, str]]:
