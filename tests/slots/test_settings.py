@@ -35,6 +35,7 @@ class _Host(_Strict):
 class _File(_Strict):
     formats: tuple[Literal["uzip", "squashfs"], ...] = ("uzip",)
     cluster: int | None = None
+    budget: int | Annotated[str, Field(pattern="^[0-9]+%$")] = 0
     hosts: dict[str, _Host] = {}
     packing: dict[Literal["uzip", "squashfs"], int] = {}
 
@@ -51,7 +52,7 @@ def _fault(settings: dict[str, Any]) -> str:
         ({"clustr": 1}, ["clustr is unknown (did you mean cluster?)"]),
         ({"formats": ["uzp"]}, ["formats[0] is 'uzp', not one of squashfs, uzip", "mean uzip?"]),
         ({"hosts": {"www1": {"prot": 1}}}, ["hosts.www1.prot is unknown (did you mean port?)"]),
-        ({"hosts": {"www1": {"port": 0}}}, ["hosts.www1.port: input should be greater", "not 0"]),
+        ({"hosts": {"www1": {"port": 0}}}, ["hosts.www1.port: must be at least 1, not 0"]),
         ({"hosts": {"www1": {"colour": "gren"}}}, ["not one of green, red (did you mean green?)"]),
         (
             {"hosts": {"a": {"checks": [{"kind": "http", "url": "x", "uri": "y"}]}}},
@@ -59,6 +60,19 @@ def _fault(settings: dict[str, Any]) -> str:
         ),
         ({"hosts": {"a": {"checks": [{"kind": "http"}]}}}, ["checks[0].http.url is missing"]),
         ({"zzzzz": 1}, ["zzzzz is unknown"]),
+        (
+            {"hosts": {"a": {"checks": [{"kind": "htp"}]}}},
+            ["hosts.a.checks[0].kind is 'htp', not one of http, command (did you mean http?)"],
+        ),
+        ({"hosts": {"a": {"checks": [{}]}}}, ["hosts.a.checks[0].kind is missing"]),
+        ({"hosts": {"a": {"checks": "x"}}}, ["hosts.a.checks: must be a list, not 'x'"]),
+        ({"hosts": {"a": 1}}, ["hosts.a: must be a table, not 1"]),
+        ({"hosts": {"a": {"port": []}}}, ["hosts.a.port: must be a whole number"]),
+        ({"formats": "uzip"}, ["formats: must be a list, not 'uzip'"]),
+        (
+            {"budget": "ten"},
+            ["budget: must be a whole number or is not written as it must be, not 'ten'"],
+        ),
         (
             {"packing": {"squashf": 1}},
             ["packing.squashf is 'squashf', not one of squashfs, uzip (did you mean squashfs?)"],
@@ -76,7 +90,8 @@ def test_a_fault_names_its_place_and_the_nearest_right_name(
 
 def test_all_faults_are_named_at_once() -> None:
     message = _fault({"clustr": 1, "format": ["uzip"], "cluster": "big"})
-    assert message.startswith("x.toml: 3 settings are wrong: ")
+    assert len(message.splitlines()) == 4
+    assert message.startswith("x.toml: 3 settings are wrong:\n  ")
     assert "clustr" in message
     assert "did you mean formats?" in message
     assert "not 'big'" in message
