@@ -84,7 +84,8 @@ def directory_table(layout: Layout, directory: Directory) -> bytes:
     overflow_block = layout.first_blocks[directory.node] + directory.table_blocks
     for identifier, block, size, node, entries in _rows(layout, directory):
         parts = rockridge.split(entries, MAX_RECORD_BYTES - record_base(identifier))
-        inline = _overflow(parts, overflow, overflow_block)
+        # Nearly all entries are of one part: then there is nothing to lead to.
+        inline = parts[0] if len(parts) == 1 else _overflow(parts, overflow, overflow_block)
         _put(table, _record(identifier, block, size, node, inline))
     return _whole(table, directory.table_blocks) + _whole(overflow, directory.overflow_blocks)
 

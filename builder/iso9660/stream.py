@@ -29,6 +29,7 @@ from builder.tree import Kind, Node
 from slots.errors import BuildError
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_ZEROS = memoryview(bytes(1 << 20))
 _PART = struct.Struct("<cIQI32s")
 
 
@@ -63,14 +64,20 @@ class Planned(NamedTuple):
 
     def read(self) -> bytes:
         """Return the bytes of the cluster; none if it is a hole of a file."""
-        buffer = bytearray()
+        pieces: list[bytes | memoryview] = []
+        end = 0
         for at, source, offset, length in self.parts:
             data = _bytes_of(source, offset, length)
             if length == self.cluster_bytes:
                 return data
-            buffer += bytes(at - len(buffer))
-            buffer += data or bytes(length)
-        return bytes(buffer.ljust(self.cluster_bytes, b"\0"))
+            pieces += _zeros(at - end), data or _zeros(length)
+            end = at + length
+        return b"".join((*pieces, _zeros(self.cluster_bytes - end)))
+
+
+def _zeros(count: int) -> bytes | memoryview:
+    """Return zeros without making them, up to the largest cluster."""
+    return _ZEROS[:count] if count <= len(_ZEROS) else bytes(count)
 
 
 def clusters(layout: Layout) -> Iterator[Cluster]:
