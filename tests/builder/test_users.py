@@ -79,18 +79,23 @@ def test_root_and_an_ordinary_user_build_the_same_bytes(
     assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.parametrize("format_", ["uzip", "squashfs"])
 def test_an_ordinary_user_builds_with_the_owners_of_an_mtree_file(
-    chroot: Path, open_place: Path
+    chroot: Path, open_place: Path, format_: str
 ) -> None:
-    built = image("build", "--source", chroot, "--output", open_place.parent / "ours")
+    os.mknod(chroot / "usr/lib/null", 0o020666, os.makedev(1, 300))
+    os.chown(chroot / "etc/passwd", 80, 70_000)
+    built = image(
+        "build", "--source", chroot, "--format", format_, "--output", open_place.parent / "ours"
+    )
     assert built.returncode == 0
     copy = open_place / chroot.name
     subprocess.run(["cp", "-a", str(chroot), str(copy)], check=True)
+    (copy / "usr/lib/null").unlink()  # no user could make it: the mtree file does
     subprocess.run(["chown", "-Rh", f"{NOBODY}:{NOBODY}", str(copy)], check=True)
     spec = open_place.parent / "ours.mtree"
-    done = image(
-        "build", "--source", copy, "--mtree", spec, "--output", open_place / "theirs", user=NOBODY
-    )
+    words = ("build", "--source", copy, "--format", format_, "--mtree", spec)
+    done = image(*words, "--output", open_place / "theirs", user=NOBODY)
     assert done.returncode == 0, done.stderr
     assert (open_place / "theirs").read_bytes() == (open_place.parent / "ours").read_bytes()
 

@@ -1,0 +1,45 @@
+"""A tree that changes while it is read: the build names the file, and leaves nothing."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from builder.build import build
+from builder.recipe import FileSettings
+from slots.errors import BuildError
+from slots.events import Event, Progress, Started
+from tests.builder.conftest import order
+
+
+@pytest.mark.parametrize("step", ["digest", "uzip"])
+def test_a_file_that_grows_in_the_middle_of_the_reading_is_named(
+    chroot: Path, tmp_path: Path, step: str
+) -> None:
+    once = threading.Event()
+
+    def disturb(event: Event) -> None:
+        if isinstance(event, Progress) and event.step == step and not once.is_set():
+            once.set()
+            with (chroot / "usr/lib/big").open("ab") as file:
+                file.write(b"more")
+
+    with pytest.raises(BuildError, match="/usr/lib/big") as caught:
+        build(order(chroot, tmp_path / "out" / "image"), disturb)
+    assert once.is_set()
+    assert "changed" in caught.value.message
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_of_the_recipe_that_changes_is_named(chroot: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra"
+    extra.write_text("before")
+    plain = order(chroot, tmp_path / "out" / "image")
+    recipe = plain.recipe.model_copy(update={"files": (FileSettings(path="x", source=extra),)})
+
+    def disturb(event: Event) -> None:
+        if isinstance(event, Started) and event.step == "uzip":
+            extra.write_text("after it")
+
+    with pytest.raises(BuildError, match="/x changed while"):
+        build(type(plain)(recipe, plain.formats, plain.output, threads=2), disturb)
