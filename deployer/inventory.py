@@ -6,18 +6,20 @@ with nothing left to look up; docs/inventory.md explains each field.
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
 from posixpath import normpath
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,10 +27,12 @@ from pydantic import (
 )
 
 from slots.errors import ConfigError
-from slots.settings import config_error, nearest
+from slots.platform import PLATFORMS
+from slots.settings import SettingsError, faults, nearest
 from slots.slot import HostFile, InnerMount, MountKind, Service, Slot, SlotName, SlotSet
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+REST_PASSES = 8  # so often what is left of a wrong file is looked at again
+KNOWN_SHOWN = 5  # so many hosts are named in the hint of a pattern that matches none
 
 
 # --- what the rest of the deployer works with ---
@@ -99,6 +103,7 @@ class Inventory:
     hosts: tuple[Host, ...]
     set_names: tuple[str, ...]
     rollout: RolloutSettings
+    images: Mapping[str, str] = field(default_factory=dict)  # the name of a set's releases
 
 
 # --- the file's own shape ---
@@ -146,15 +151,61 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _written_as(pattern: str, rule: str) -> AfterValidator:
+    """Return the check of a text that says in words how it must be written."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value!r} is not {rule}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _platform(value: str) -> str:
+    if value not in PLATFORMS:
+        meant = nearest(value, PLATFORMS)
+        suggestion = f" (did you mean {meant}?)" if meant else ""
+        raise ValueError(f"{value!r} is not one of {', '.join(PLATFORMS)}{suggestion}")
+    return value
+
+
+def _budget(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,2}%|100%", value):
+        return value
+    raise ValueError(f"{value!r} is neither a count of hosts nor a share of them such as '10%'")
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 InsidePath = Annotated[str, AfterValidator(_inside)]
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 Address = Annotated[str, AfterValidator(_address)]
 Command = Annotated[tuple[str, ...], AfterValidator(_command)]
-Name = Annotated[str, Field(pattern=NAME)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-MountSize = Annotated[str, Field(pattern=r"^[0-9]+[kmgKMG]?$")]
-Port = Annotated[int, Field(ge=1, le=65_535)]
+Name = Annotated[
+    str,
+    _written_as(
+        r"[A-Za-z0-9][A-Za-z0-9._-]*", "a name of letters, digits, '.', '_', '-', such as web-1"
+    ),
+]
+User = Annotated[str, _written_as(r"[A-Za-z0-9_][A-Za-z0-9._-]*\$?", "the name of a user")]
+Seconds = Annotated[float, Field(gt=0, le=86_400, strict=True)]
+MountSize = Annotated[str, _written_as(r"[0-9]+[kmgKMG]?", "a size such as 512k, 64m or 2g")]
+Mode = Annotated[str, _written_as(r"[0-7]{3,4}", "an octal mode such as 1777")]
+NfsSource = Annotated[
+    str,
+    _written_as(
+        r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):/[^\x00-\x1f\x7f]*", "written as server:/path"
+    ),
+]
+Url = Annotated[str, _written_as(r"https?://[^\x00-\x20]+", "a URL of http:// or https://")]
+Port = Annotated[int, Field(ge=1, le=65_535, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class _Model(BaseModel):
@@ -165,10 +216,10 @@ _AnyModel = TypeVar("_AnyModel", bound=_Model)
 
 
 class _Ssh(_Model):
-    user: str | None = Field(None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\$?$")
+    user: User | None = None
     port: Port | None = None
     identity_files: tuple[str, ...] = ()
-    known_hosts: str | tuple[str, ...] = ()
+    known_hosts: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = ()
     config: str | None = None
     connect_timeout_s: Seconds = 15.0
     command_timeout_s: Seconds = 60.0
@@ -176,8 +227,8 @@ class _Ssh(_Model):
 
 
 class _Rollout(_Model):
-    parallel: int = Field(10, ge=1, le=1000)
-    max_failed: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^\d{1,3}%$")] = 0
+    parallel: int = Field(10, ge=1, le=1000, strict=True)
+    max_failed: Annotated[Any, AfterValidator(_budget)] = 0
 
 
 class _Slot(_Model):
@@ -212,7 +263,7 @@ class _DevMount(_Mount):
 class _TmpfsMount(_Mount):
     kind: Literal["tmpfs"]
     size: MountSize = "64m"
-    mode: str = Field("1777", pattern=r"^[0-7]{3,4}$")
+    mode: Mode = "1777"
 
     def inner(self) -> InnerMount:
         return InnerMount(MountKind.TMPFS, self.at, size=self.size, mode=self.mode)
@@ -221,7 +272,7 @@ class _TmpfsMount(_Mount):
 class _BindMount(_Mount):
     kind: Literal["bind"]
     source: AbsolutePath
-    read_only: bool = False
+    read_only: Flag = False
 
     def inner(self) -> InnerMount:
         return InnerMount(MountKind.BIND, self.at, source=self.source, read_only=self.read_only)
@@ -229,8 +280,8 @@ class _BindMount(_Mount):
 
 class _NfsMount(_Mount):
     kind: Literal["nfs"]
-    source: str = Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):/[^\x00-\x1f\x7f]*$")
-    read_only: bool = False
+    source: NfsSource
+    read_only: Flag = False
 
     def inner(self) -> InnerMount:
         return InnerMount(MountKind.NFS, self.at, source=self.source, read_only=self.read_only)
@@ -255,7 +306,7 @@ class _Service(_Model):
     name: Name
     processes: tuple[PlainName, ...] = ()
     restart: Command | None = None
-    always: bool = False
+    always: Flag = False
 
     def service(self) -> Service:
         return Service(
@@ -265,8 +316,8 @@ class _Service(_Model):
 
 class _HttpCheck(_Model):
     kind: Literal["http"]
-    url: str = Field(pattern=r"^https?://[^\x00-\x20]+$")
-    status: int = Field(200, ge=100, le=599)
+    url: Url
+    status: int = Field(200, ge=100, le=599, strict=True)
     contains: str = ""
     headers: dict[str, str] = {}
     deadline_s: Seconds = 30.0
@@ -309,26 +360,16 @@ class _Set(_Model):
     mounts: tuple[_AnyMount, ...] = ()
     services: tuple[_Service, ...] = ()
     checks: tuple[_AnyCheck, ...] = ()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for first, second in combinations((self.link, self.slots.A.mount, self.slots.B.mount), 2):
-            if _nested(first, second):
-                raise ValueError(
-                    f"link and mount points must lie beside one another, not {first} and {second}"
-                )
-        _refuse_twins("two mounts are at", (one.at for one in self.mounts))
-        _refuse_twins("two services are named", (one.name for one in self.services))
-        return self
+    image: Name | None = None
 
 
 class _Host(_Model):
     address: Address | None = None
     port: Port | None = None
-    user: str | None = Field(None, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*\$?$")
+    user: User | None = None
     identity_files: tuple[str, ...] = ()
     tags: tuple[Name, ...] = ()
-    platform: str | None = Field(None, pattern=NAME)
+    platform: Annotated[str, AfterValidator(_platform)] | None = None
     slots: dict[Name, _Devices] = {}
 
 
@@ -338,24 +379,38 @@ class _File(_Model):
     sets: dict[Name, _Set] = Field(min_length=1)
     hosts: dict[Name, _Host] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        faults = [*_set_clashes(self.sets), *_host_faults(self)]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
+
+# --- what does not fit together ---
+
+
+def _clashes(file: _File, set_names: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong although each field by itself is right."""
+    for name, one in file.sets.items():
+        yield from (f"sets.{name}: {fault}" for fault in _set_faults(one))
+    yield from _set_clashes(file.sets)
+    yield from _unknown_sets(file, frozenset(set_names))
+    yield from _shared_devices(file)
+    yield from _shared_places(file)
+
+
+def _set_faults(one: _Set) -> Iterator[str]:
+    for first, second in combinations((one.link, one.slots.A.mount, one.slots.B.mount), 2):
+        if _nested(first, second):
+            yield f"link and mount points must lie beside one another, not {first} and {second}"
+    yield from (f"two mounts are at {at}" for at in _twice(mount.at for mount in one.mounts))
+    yield from (
+        f"two services are named {name}"
+        for name in _twice(service.name for service in one.services)
+    )
 
 
 def _nested(first: str, second: str) -> bool:
     return f"{first}/".startswith(f"{second}/") or f"{second}/".startswith(f"{first}/")
 
 
-def _refuse_twins(rule: str, values: Iterable[str]) -> None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            raise ValueError(f"{rule} {value}")
-        seen.add(value)
+def _twice(values: Iterable[str]) -> Iterator[str]:
+    counts = Counter(values)
+    return (value for value, count in counts.items() if count > 1)
 
 
 def _set_clashes(sets: Mapping[str, _Set]) -> Iterator[str]:
@@ -367,19 +422,38 @@ def _set_clashes(sets: Mapping[str, _Set]) -> Iterator[str]:
                     yield f"sets {name} and {other_name} share {other_path}"
 
 
-def _host_faults(file: _File) -> Iterator[str]:
+def _unknown_sets(file: _File, set_names: frozenset[str]) -> Iterator[str]:
     for name, host in file.hosts.items():
-        for set_name in host.slots.keys() - file.sets.keys():
-            hint = nearest(set_name, file.sets)
+        for set_name in host.slots.keys() - set_names:
+            hint = nearest(set_name, set_names)
             meant = f" (did you mean {hint}?)" if hint else ""
             yield f"hosts.{name}.slots.{set_name}: there is no set {set_name}{meant}"
+
+
+def _shared_devices(file: _File) -> Iterator[str]:
+    """Yield each device that two slots have, once for all hosts on which they do."""
+    hosts_of: dict[str, list[str]] = {}
+    for name, host in file.hosts.items():
         users: dict[str, str] = {}
         for set_name, devices in _devices(file, host).items():
             for slot, device in (("A", devices.A), ("B", devices.B)):
                 user = f"{set_name}.{slot}"
                 if device in users:
-                    yield f"hosts.{name}: slots {users[device]} and {user} are both {device}"
+                    fault = f"slots {users[device]} and {user} are both {device}"
+                    hosts_of.setdefault(fault, []).append(name)
                 users[device] = user
+    for fault, names in hosts_of.items():
+        if len(names) == len(file.hosts):
+            yield f"sets: {fault}"
+        else:
+            yield f"{_listed(names)}: {fault}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"hosts.{names[0]}" if len(names) == 1 else f"hosts {', '.join(names)}"
+
+
+def _shared_places(file: _File) -> Iterator[str]:
     places: dict[tuple[str, int | None], str] = {}
     for name, host in file.hosts.items():
         place = ((host.address or name).casefold(), host.port or file.ssh.port)
@@ -407,22 +481,88 @@ def load(path: Path) -> Inventory:
             f"there is no inventory {path}",
             hint="copy fleet.example.toml to fleet.toml, or name one with --inventory",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"inventory {path} cannot be read: {error}") from error
+    except IsADirectoryError as error:
+        raise ConfigError(
+            f"inventory {path} is a folder", hint="name the file with --inventory"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"inventory {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"inventory {path} is not UTF-8 (byte {error.start})") from error
     return parse(text, path)
 
 
 def parse(text: str, path: Path) -> Inventory:
     """Check the text of an inventory; relative files in it are relative to `path`'s folder."""
     try:
-        file = _File.model_validate(tomllib.loads(text))
+        file = _checked(tomllib.loads(text), path)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    except ValidationError as error:
-        raise config_error(error, _File, str(path)) from error
     hosts = tuple(_host(file, name, path.parent) for name in file.hosts)
     rollout = RolloutSettings(file.rollout.parallel, file.rollout.max_failed)
-    return Inventory(path, hosts, tuple(file.sets), rollout)
+    images = {name: one.image for name, one in file.sets.items() if one.image is not None}
+    return Inventory(path, hosts, tuple(file.sets), rollout, images)
+
+
+def _checked(data: dict[str, Any], path: Path) -> _File:
+    """Return the file's content, or raise all that is wrong with it, as far as that can be told."""
+    wrong: tuple[str, ...] = ()
+    file: _File | None
+    try:
+        file = _File.model_validate(data)
+    except ValidationError as error:
+        wrong = faults(error, _File)
+        file = _rest(data, error)
+    sets = data.get("sets")
+    if file is not None:
+        names = sets if isinstance(sets, dict) else ()
+        wrong = (*wrong, *dict.fromkeys(_clashes(file, names)))
+    if wrong or file is None:
+        raise SettingsError(str(path), wrong)
+    return file
+
+
+def _rest(data: dict[str, Any], error: ValidationError) -> _File | None:
+    """Return what is left without the wrong fields: what does not fit together is told as well."""
+    rest: Any = data
+    for _ in range(REST_PASSES):
+        for detail in error.errors(include_url=False):
+            rest = _without(rest, detail["loc"], whole=detail["type"] == "missing")
+        rest = _closed_up(rest)
+        try:
+            return _File.model_validate(rest)
+        except ValidationError as next_error:
+            error = next_error
+    return None
+
+
+def _without(value: Any, loc: tuple[int | str, ...], *, whole: bool) -> Any:
+    """Return a copy without what stands at a place; `whole`: without the table around it.
+
+    A list's entry becomes None, so that the places behind it stay right, until `_closed_up`. A
+    step that leads nowhere is the name of a union's type.
+    """
+    if not loc or (whole and len(loc) == 1):
+        return None
+    head, *rest = loc
+    if isinstance(value, dict) and head in value:
+        below = _without(value[head], tuple(rest), whole=whole)
+        changed_table = {name: below if name == head else one for name, one in value.items()}
+        return {name: one for name, one in changed_table.items() if one is not None}
+    if isinstance(value, list) and isinstance(head, int) and head < len(value):
+        changed = [*value]
+        changed[head] = _without(value[head], tuple(rest), whole=whole)
+        return changed
+    return _without(value, tuple(rest), whole=whole)
+
+
+def _closed_up(value: Any) -> Any:
+    """Return a copy whose lists have no gaps."""
+    if isinstance(value, dict):
+        return {name: _closed_up(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_closed_up(one) for one in value if one is not None]
+    return value
 
 
 def _host(file: _File, name: str, folder: Path) -> Host:
@@ -452,12 +592,11 @@ def _named(model: _AnyModel, name: str) -> _AnyModel:
 
 
 def _ssh(ssh: _Ssh, host: _Host, folder: Path) -> SshSettings:
-    known_hosts = (ssh.known_hosts,) if isinstance(ssh.known_hosts, str) else ssh.known_hosts
     return SshSettings(
         user=host.user or ssh.user,
         port=host.port or ssh.port,
         identity_files=_paths(host.identity_files or ssh.identity_files, folder),
-        known_hosts=_paths(known_hosts, folder),
+        known_hosts=_paths(ssh.known_hosts, folder),
         config=next(iter(_paths((ssh.config,), folder)), None) if ssh.config else None,
         connect_timeout_s=ssh.connect_timeout_s,
         command_timeout_s=ssh.command_timeout_s,
@@ -491,11 +630,13 @@ def select(inventory: Inventory, patterns: Sequence[str]) -> tuple[Host, ...]:
 
     A pattern is a name, a glob or `@tag`; `!` in front excludes. Excludes alone start from all.
     """
-    words = [word for pattern in patterns for word in pattern.split(",") if word]
+    words = [word for pattern in patterns for word in _words(pattern)]
     matched = {word: _matches(inventory, word.removeprefix("!")) for word in words}
     for word, names in matched.items():
         if not names:
-            raise ConfigError(f"{_unmatched(inventory, word)} in {inventory.path}")
+            raise ConfigError(
+                f"{_unmatched(inventory, word)} in {inventory.path}", hint=_known(inventory, word)
+            )
     wanted = [matched[word] for word in words if not word.startswith("!")]
     excluded = {name for word in words if word.startswith("!") for name in matched[word]}
     names = set().union(*wanted) if wanted else {host.name for host in inventory.hosts}
@@ -503,6 +644,18 @@ def select(inventory: Inventory, patterns: Sequence[str]) -> tuple[Host, ...]:
     if not chosen:
         raise ConfigError(f"the patterns {' '.join(patterns)} leave no host of {inventory.path}")
     return chosen
+
+
+def _words(pattern: str) -> Iterator[str]:
+    """Yield the words of a pattern; an empty one (of an unset variable) must not mean all hosts."""
+    for word in map(str.strip, pattern.split(",")):
+        if word.lstrip("!@") == "":
+            what = f"{pattern!r} has an empty word" if pattern.strip() else "is empty"
+            raise ConfigError(
+                f"--hosts {what}: that names no host",
+                hint="name hosts, globs or @tags; leave --hosts out for all hosts",
+            )
+        yield word
 
 
 def _matches(inventory: Inventory, word: str) -> set[str]:
@@ -520,10 +673,21 @@ def _unmatched(inventory: Inventory, word: str) -> str:
     return f"no host matches {bare}{suggestion}"
 
 
+def _known(inventory: Inventory, word: str) -> str:
+    """Return what could have been meant instead, the first few of it."""
+    tags = {f"@{tag}": None for host in inventory.hosts for tag in sorted(host.tags)}
+    names = [host.name for host in inventory.hosts]
+    known = list(tags) if word.removeprefix("!").startswith("@") and tags else names
+    more = f" and {len(known) - KNOWN_SHOWN} more" if len(known) > KNOWN_SHOWN else ""
+    return f"it has {', '.join(known[:KNOWN_SHOWN])}{more}"
+
+
 def set_name(inventory: Inventory, wanted: str | None) -> str:
     """Return the set that is asked for, by default the inventory's first."""
     if wanted is None:
         return inventory.set_names[0]
+    if not wanted:
+        raise ConfigError("--set is empty", hint="leave it out for the inventory's first")
     if wanted not in inventory.set_names:
         known = ", ".join(inventory.set_names)
         raise ConfigError(f"there is no set {wanted} in {inventory.path}", hint=f"it has {known}")

@@ -29,10 +29,15 @@ class FoundRelease:
         return self.file or self.folder / artefact.file
 
 
-def find(wanted: str | None, out: Path) -> FoundRelease:
-    """Return the release that is asked for, by default the newest below `out`."""
+def find(wanted: str | None, out: Path, name: str | None = None) -> FoundRelease:
+    """Return the release that is asked for, by default the newest below `out`.
+
+    `name` is the releases' name that the set of slots names; without it only one may be there.
+    """
     if wanted is None:
-        return _newest(out)
+        return _newest(out, name)
+    if not wanted.strip():
+        raise ConfigError("--image is empty", hint=f"leave it out for the newest in {out}")
     path = Path(wanted)
     beside = path.with_name(path.name + f".{MANIFEST}")
     if path.is_dir():
@@ -43,8 +48,15 @@ def find(wanted: str | None, out: Path) -> FoundRelease:
         return _single(path, beside)
     if path.is_file():
         return _within(path)
+    return _by_name(wanted, out)
+
+
+def _by_name(wanted: str, out: Path) -> FoundRelease:
+    """Return a release by NAME-VERSION, or the newest by NAME."""
     if "/" not in wanted and (out / wanted / MANIFEST).is_file():
         return FoundRelease(_read(out / wanted / MANIFEST), out / wanted)
+    if any(release.name == wanted for release in known(out)):
+        return _newest(out, wanted)
     raise ConfigError(
         f"there is no release {wanted}",
         hint=f"give a release's folder, its name in {out}, or an image file",
@@ -91,11 +103,37 @@ def _verify(path: Path, artefact: Artefact) -> None:
         )
 
 
-def _newest(out: Path) -> FoundRelease:
+def _newest(out: Path, name: str | None) -> FoundRelease:
     manifests = _manifests(out)
     if not manifests:
-        raise ConfigError(f"there is no release in {out}", hint="`make image` builds one")
-    return FoundRelease(_read(manifests[0]), manifests[0].parent)
+        raise ConfigError(
+            f"there is no release in {out.absolute()}", hint="`image build` makes one there"
+        )
+    if name is None:
+        _refuse_several_names(out)
+        return FoundRelease(_read(manifests[0]), manifests[0].parent)
+    for path in manifests:
+        try:
+            release = _read(path)
+        except ConfigError:
+            if path.parent.name.startswith(f"{name}-"):
+                raise  # it may be the newest of that name: an older one must not stand in for it
+            continue
+        if release.name == name:
+            return FoundRelease(release, path.parent)
+    raise ConfigError(
+        f"there is no release of {name} in {out.absolute()}", hint="name one with --image"
+    )
+
+
+def _refuse_several_names(out: Path) -> None:
+    names = sorted({release.name for release in known(out)})
+    if len(names) > 1:
+        raise ConfigError(
+            f"{out} holds releases of {', '.join(names[:-1])} and {names[-1]}",
+            hint="name one with --image, or give the set of slots its image, such as "
+            f'image = "{names[0]}"',
+        )
 
 
 def _manifests(out: Path) -> list[Path]:

@@ -135,6 +135,68 @@ def test_what_cannot_be_is_refused(text: str, message: str) -> None:
     assert message in fault(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HOSTS + 'port = "22"\n', "hosts.db1.port: must be a whole number, not '22'"),
+        (HOSTS + "port = true\n", "hosts.db1.port: must be a whole number, not true"),
+        (HOSTS + 'platform = "freebsd"\n', "'freebsd' is not one of FreeBSD, Linux, sandbox (did"),
+        (HOSTS + 'platform = "Bogus"\n', "hosts.db1.platform: 'Bogus' is not one of FreeBSD"),
+        (HOSTS + "[rollout]\nmax_failed = -1\n", "rollout.max_failed: -1 is neither a count"),
+        (HOSTS + '[rollout]\nmax_failed = "101%"\n', "a share of them such as '10%'"),
+        (HOSTS + "[ssh]\nknown_hosts = 1\n", "ssh.known_hosts: must be a list, not 1"),
+        (HOSTS + '[hosts."a b"]\n', "hosts.a b: 'a b' is not a name of letters"),
+        (HOSTS + '[[sets.cgi.mounts]]\nat = "dev"\n', "sets.cgi.mounts[0].kind is missing"),
+    ],
+)
+def test_a_wrong_value_is_told_once_in_plain_words(text: str, message: str) -> None:
+    said = fault(SET + text)
+    assert message in said
+    assert "1 setting is wrong" in said
+    assert not any(word in said for word in ("tuple", "dict", "constrained", "pattern", "regex"))
+
+
+def test_what_does_not_fit_together_is_told_beside_wrong_fields() -> None:
+    text = SET.replace("cgiB", "cgiA").replace("cgi2", "cgi1") + HOSTS.replace("tags", "tag")
+    lines = fault(text).splitlines()
+    assert lines == [
+        "/admin/fleet.toml: 4 settings are wrong:",
+        "  hosts.www1.tag is unknown (did you mean tags?)",
+        "  hosts.www2.tag is unknown (did you mean tags?)",
+        (
+            "  sets.cgi: link and mount points must lie beside one another, "
+            "not /webroot/cgi1 and /webroot/cgi1"
+        ),
+        "  hosts www1, db1: slots cgi.A and cgi.B are both /dev/gpt/cgiA",
+    ]
+
+
+def test_a_set_may_name_its_image() -> None:
+    assert inventory(SET.replace("link", 'image = "web"\nlink') + HOSTS).images == {"cgi": "web"}
+    assert inventory().images == {}
+
+
+@pytest.mark.parametrize("pattern", ["", " ", "www1,", ",", "!", "@", "www1,,db1"])
+def test_an_empty_pattern_is_refused_and_never_means_all(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="--hosts") as caught:
+        select(inventory(), [pattern])
+    assert "for all hosts" in caught.value.hint
+
+
+def test_a_pattern_that_matches_nothing_says_what_there_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        select(inventory(), ["nope"])
+    assert caught.value.hint == "it has www1, www2, db1"
+    with pytest.raises(ConfigError) as caught:
+        select(inventory(), ["@nope"])
+    assert caught.value.hint == "it has @canary, @eu"
+
+
+def test_a_folder_is_no_inventory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder"):
+        load(tmp_path)
+
+
 def test_two_sets_may_not_share_a_mount_point_or_a_device() -> None:
     message = fault(SET + SET.replace("sets.cgi", "sets.php") + HOSTS)
     assert "sets cgi and php share /webroot/cgi" in message

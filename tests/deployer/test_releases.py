@@ -11,7 +11,13 @@ from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.manifest import release_id as id_of
 
 
-def write(folder: Path, version: str, manifest: str = "release.json", age_s: int = 0) -> Path:
+def write(
+    folder: Path,
+    version: str,
+    manifest: str = "release.json",
+    age_s: int = 0,
+    name: str = "cgi",
+) -> Path:
     """Write a release of one small artefact; return its folder."""
     from hashlib import sha256
 
@@ -33,7 +39,7 @@ def write(folder: Path, version: str, manifest: str = "release.json", age_s: int
     )
     release = Release(
         id=id_of(digest, (artefact,)),
-        name="cgi",
+        name=name,
         version=version,
         mtree="tree.mtree",
         mtree_sha256=digest,
@@ -104,7 +110,34 @@ def test_another_file_of_a_release_s_folder_is_no_image(out: Path) -> None:
 def test_without_any_release_the_next_step_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         find(None, tmp_path)
-    assert "make image" in caught.value.hint
+    assert str(tmp_path.absolute()) in caught.value.message
+    assert "image build" in caught.value.hint
+
+
+def test_of_releases_of_several_names_one_must_be_named(out: Path) -> None:
+    write(out / "site-1", "1", name="site")
+    with pytest.raises(ConfigError, match="holds releases of cgi and site") as caught:
+        find(None, out)
+    assert "--image" in caught.value.hint
+    assert find(None, out, "cgi").release.label == "cgi-3"
+    assert find(None, out, "site").release.label == "site-1"
+    assert find("site", out).release.label == "site-1"
+    with pytest.raises(ConfigError, match="there is no release of php in"):
+        find(None, out, "php")
+
+
+def test_a_broken_release_of_the_wanted_name_is_not_passed_over(out: Path) -> None:
+    for broken in ("cgi-4", "site-4"):
+        (out / broken).mkdir()
+        (out / broken / "release.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cgi-4"):
+        find(None, out, "cgi")
+
+
+@pytest.mark.parametrize("wanted", ["", " "])
+def test_an_empty_name_is_no_release(out: Path, wanted: str) -> None:
+    with pytest.raises(ConfigError, match="--image is empty"):
+        find(wanted, out)
 
 
 def test_a_newest_release_that_is_broken_is_not_passed_over(out: Path) -> None:
