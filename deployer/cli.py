@@ -1,11 +1,12 @@
 """The command line: deploy, and beside it rollback, status, plan, unlock. Parse, call, exit."""
 
 import json
+import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from deployer import console, releases
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
 from deployer.inventory import load
 from deployer.plan import Goal
+from deployer.rollout import Terminated
 from deployer.ssh import connect
 from slots.errors import ConfigError, Exit, Refused, worst
 from slots.events import Emit
@@ -22,51 +24,77 @@ from slots.slot import SlotName
 
 RELEASES = Path("images/out")
 
+EXIT_CODES = """\b
+Exit codes:
+  0 done, or nothing to do        5 rolled back: the old image serves
+  1 internal: a bug               6 only: a host did not answer, or is not let in or trusted
+  2 refused, nothing was touched  7 locked by someone else
+  3 some hosts failed, in budget  8 verification failed
+  4 stopped by the budget         10 plan --check: something would change
+  129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM
+"""
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Deploy a read-only image to the inactive slot of every frontend and serve it.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-class SlotChoice(StrEnum):
-    """Which slot to deploy to."""
-
-    A = "A"
-    B = "B"
-    AUTO = "auto"
+def _slot(text: str) -> SlotName | None:
+    if text.casefold() == "auto":
+        return None
+    if text.upper() not in SlotName.__members__:
+        raise ConfigError(f"--slot {text}: not one of A, B, auto")
+    return SlotName[text.upper()]
 
 
 SlotOption = Annotated[
-    SlotChoice, typer.Option("--slot", case_sensitive=False, help="The slot to deploy to.")
+    str, typer.Option("--slot", metavar="A|B|auto", help="The slot; auto: the inactive one.")
 ]
 ImageOption = Annotated[
     str | None,
-    typer.Option("--image", help="A release, its name, or an image file. Default: the newest."),
+    typer.Option(
+        "--image",
+        metavar="RELEASE|FILE",
+        help="A release's folder, NAME, NAME-VERSION, or an image file. Default: the newest.",
+    ),
 ]
 SetOption = Annotated[
-    str | None, typer.Option("--set", help="The set of slots. Default: the inventory's first.")
+    str | None,
+    typer.Option("--set", metavar="NAME", help="The set of slots. Default: the inventory's first."),
 ]
 InventoryOption = Annotated[Path, typer.Option("--inventory", help="The inventory.")]
 HostsOption = Annotated[
     list[str] | None,
-    typer.Option("--hosts", metavar="PATTERN", help="A name, @tag or glob; ! in front excludes."),
+    typer.Option(
+        "--hosts",
+        metavar="PATTERN",
+        help="A name, @tag or glob; ! in front excludes. Default: all.",
+    ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AllowBadOption = Annotated[
-    bool, typer.Option("--allow-bad", help="Also an image that is recorded as bad on its slot.")
+    bool,
+    typer.Option(
+        "--allow-bad",
+        help="Also serve an image that failed its checks on that slot before (recorded as bad).",
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notices.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="The result, or the error, as JSON on stdout.")
+]
 
 FLEET = Path("fleet.toml")
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True, epilog=EXIT_CODES)
 def deploy(  # noqa: PLR0917 - typer makes options of them
     context: typer.Context,
-    slot: SlotOption = SlotChoice.AUTO,
+    slot: SlotOption = "auto",
     image: ImageOption = None,
     set_: SetOption = None,
     inventory: InventoryOption = FLEET,
@@ -75,17 +103,27 @@ def deploy(  # noqa: PLR0917 - typer makes options of them
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     allow_bad: AllowBadOption = False,
+    quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Write a release into the inactive slot of every frontend, prove it, and serve it."""
+    """Write a release into the inactive slot of every frontend, prove it, and serve it.
+
+    \b
+    deploy --dry-run                          what would be done, nothing is changed
+    deploy --slot B                           the newest release to slot B of all frontends
+    deploy --image cgi-7 --hosts @canary      one release, some frontends
+    deploy --yes --json --hosts '!www3'       for scripts: does not ask, result as JSON
+    deploy --allow-bad --hosts www1           once more what failed its checks there
+    """  # noqa: D301 - \b keeps the lines of the examples
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
     wish = Wish(Goal.DEPLOY, _slot(slot), image, allow_bad)
-    _rollout(wish, inventory, hosts, set_, dry_run=dry_run, yes=yes, as_json=json_)
+    run_as = Manner(dry_run, yes, quiet, json_)
+    _rollout(wish, inventory, hosts, set_, run_as)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def rollback(
     set_: SetOption = None,
     inventory: InventoryOption = FLEET,
@@ -94,23 +132,36 @@ def rollback(
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     allow_bad: AllowBadOption = False,
+    quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Serve what the other slot of every frontend holds, after proving it."""
+    """Serve what the other slot of every frontend holds, after proving it.
+
+    \b
+    deploy rollback --dry-run
+    deploy rollback --yes --hosts www1
+    """  # noqa: D301 - \b keeps the lines of the examples
     wish = Wish(Goal.ROLLBACK, allow_bad=allow_bad)
-    _rollout(wish, inventory, hosts, set_, dry_run=dry_run, yes=yes, as_json=json_)
+    run_as = Manner(dry_run, yes, quiet, json_)
+    _rollout(wish, inventory, hosts, set_, run_as)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def status(
     set_: SetOption = None,
     inventory: InventoryOption = FLEET,
     hosts: HostsOption = None,
     *,
+    quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Ask every frontend what it serves now, and whether a rollback is ready."""
-    with console.sink() as emit:
+    """Ask every frontend what it serves now, and whether a rollback is ready.
+
+    \b
+    deploy status
+    deploy status --hosts '@canary' --json
+    """  # noqa: D301 - \b keeps the lines of the examples
+    with console.sink(quiet=quiet, looks=True) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         states, failures = probe_all(ours)
     known = releases.known(RELEASES)
@@ -121,9 +172,9 @@ def status(
     raise typer.Exit(int(worst(one.exit_code for one in failures)))
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def plan(  # noqa: PLR0917 - typer makes options of them
-    slot: SlotOption = SlotChoice.AUTO,
+    slot: SlotOption = "auto",
     image: ImageOption = None,
     set_: SetOption = None,
     inventory: InventoryOption = FLEET,
@@ -136,11 +187,18 @@ def plan(  # noqa: PLR0917 - typer makes options of them
         bool, typer.Option("--check", help="Exit 10 if something would change.")
     ] = False,
     allow_bad: AllowBadOption = False,
+    quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Show what `deploy` would do now, and change nothing."""
+    """Show what `deploy` would do now, and change nothing.
+
+    \b
+    deploy plan --slot B
+    deploy plan --check --quiet               exit 10 if something would change
+    deploy plan -o plan.json
+    """  # noqa: D301 - \b keeps the lines of the examples
     wish = Wish(Goal.DEPLOY, _slot(slot), image, allow_bad)
-    with console.sink() as emit:
+    with console.sink(quiet=quiet, looks=True) as emit:
         proposal = propose(_fleet(inventory, hosts, set_, emit), wish, RELEASES)
     if output is not None:
         _write(output, json.dumps(console.proposal_json(proposal), indent=2) + "\n")
@@ -151,21 +209,25 @@ def plan(  # noqa: PLR0917 - typer makes options of them
     raise typer.Exit(int(code))
 
 
-@app.command(name="unlock")
+@app.command(name="unlock", epilog=EXIT_CODES)
 def unlock_command(
     set_: SetOption = None,
     inventory: InventoryOption = FLEET,
     hosts: HostsOption = None,
     *,
     yes: YesOption = False,
+    quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Remove the lock of a set on the frontends, and end the work that holds it."""
-    with console.sink() as emit:
-        ours = _fleet(inventory, hosts, set_, emit)
+    """Remove the lock of a set on the frontends, and end the work that holds it.
+
+    \b
+    deploy unlock --hosts www1
+    """  # noqa: D301 - \b keeps the lines of the examples
+    ours = _fleet(inventory, hosts, set_, lambda _: None)
     names = ", ".join(host.name for host in ours.hosts)
     _ask(f"End whatever is at work on {ours.set_name} of {names}?", yes=yes)
-    with console.sink() as emit:
+    with console.sink(quiet=quiet) as emit:
         outcomes = unlock(replace(ours, emit=emit))
     if json_:
         console.print_json(console.outcomes_json("flipslot.unlock/1", ours.set_name, outcomes))
@@ -174,17 +236,38 @@ def unlock_command(
     raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a rollout is run: what the admin wants to be asked and told."""
+
+    dry_run: bool
+    yes: bool
+    quiet: bool
+    as_json: bool
+
+
 def main() -> None:
-    """Run the command line and exit."""
-    code = run(sys.argv[1:])
-    if code == console.INTERRUPTED:  # threads that a second Ctrl-C did not wait for end here
-        console.leave(code)
-    sys.exit(code)
+    """Run the command line and exit; threads that a second Ctrl-C did not wait for end here."""
+    console.open_closed_streams()
+    _end_softly()
+    console.leave(run(sys.argv[1:]))
+
+
+def _end_softly() -> None:
+    """Let SIGTERM and SIGHUP end a rollout as Ctrl-C does; nohup's choice is respected."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        console.forget_lost_terminals()
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    return console.run("deploy", lambda: _run(arguments))
+    return console.run("deploy", lambda: _run(arguments), as_json="--json" in arguments)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -201,36 +284,30 @@ def _rollout(
     inventory: Path,
     hosts: list[str] | None,
     set_: str | None,
-    *,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    run_as: Manner,
 ) -> None:
-    with console.sink() as emit:
+    as_json = run_as.as_json
+    with console.sink(quiet=run_as.quiet, looks=run_as.dry_run) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         proposal = propose(ours, wish, RELEASES)
-    if dry_run:
+    if run_as.dry_run:
         _show(proposal, as_json=as_json)
         raise typer.Exit(int(_proposal_code(proposal)))
     if proposal.to_do and not proposal.refusals:
         console.show_proposal(proposal, to_stderr=as_json)
         count = len(proposal.to_do)
-        _ask(f"Go on with {count} host{'s' if count != 1 else ''}?", yes=yes)
-    with console.sink() as emit:
+        _ask(f"Go on with {count} host{'s' if count != 1 else ''}?", yes=run_as.yes)
+    with console.sink(quiet=run_as.quiet) as emit:
         result = roll_out(replace(ours, emit=emit), proposal)
     if as_json:
         console.print_json(console.result_json(result))
     else:
         console.show_result(result)
-    raise typer.Exit(console.INTERRUPTED if result.interrupted else int(result.exit_code))
+    raise typer.Exit(result.status)
 
 
 def _fleet(inventory: Path, hosts: list[str] | None, set_: str | None, emit: Emit) -> Fleet:
     return fleet(load(inventory), hosts or (), set_, connect, emit)
-
-
-def _slot(choice: SlotChoice) -> SlotName | None:
-    return None if choice is SlotChoice.AUTO else SlotName(choice.value)
 
 
 def _show(proposal: Proposal, *, as_json: bool) -> None:

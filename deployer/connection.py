@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from slots.errors import UnreachableError
+
 Payload = Iterable[bytes | memoryview]
 
 STDOUT_LIMIT_BYTES = 1 << 20
 STDERR_LIMIT_BYTES = 1 << 16
+
+
+class AnotherKeyError(UnreachableError):
+    """A host shows another key than the one that is known of it: no word is spoken with it."""
 
 
 @dataclass(frozen=True, slots=True)

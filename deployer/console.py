@@ -3,6 +3,7 @@
 The only module of the deployer that writes to the terminal.
 """
 
+import errno
 import json
 import os
 import sys
@@ -10,9 +11,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, NoReturn
+from stat import S_ISCHR
+from typing import Any, Literal, NoReturn, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,29 +24,37 @@ from rich.text import Text
 from deployer.deploy import Proposal, Result
 from deployer.inventory import Host
 from deployer.plan import Plan, identify, mebibytes, percent, rollback_hindrance
-from deployer.rollout import Outcome
+from deployer.rollout import Outcome, interruption_code
 from slots.actions import Action, Restart
 from slots.errors import Exit, ProductError
 from slots.events import Emit, Event, Failed, Finished, Notice, Progress, Started
 from slots.manifest import Release
+from slots.settings import SettingsError
 from slots.slot import FrontendState, SlotSet, SlotStatus, active
 
 TELL_EVERY_S = 1.0
-PIPE_WIDTH = 160  # a table that is not on a terminal is not folded
-INTERRUPTED = 130
+ERROR_SCHEMA = "flipslot.error/1"
+BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 # --- sinks ---
 
 
 @contextmanager
-def sink() -> Iterator[Emit]:
-    """Return where events go: a live table if stderr is a terminal, else JSON lines."""
+def sink(*, quiet: bool = False, looks: bool = False) -> Iterator[Emit]:
+    """Return where events go: a live table if stderr is a terminal, else JSON lines.
+
+    A command that only `looks` writes no line for each step of its looking, only notices.
+    """
+    if quiet:
+        yield lambda _: None
+        return
     if not sys.stderr.isatty():
-        yield JsonLines()
+        yield JsonLines(notices_only=looks)
         return
     table = LiveTable()
-    console = Console(stderr=True)
+    console = Console(stderr=True, color_system=_colours())
     with Live(
         get_renderable=table.render, console=console, refresh_per_second=8, transient=True
     ) as live:
@@ -55,13 +65,18 @@ def sink() -> Iterator[Emit]:
 class JsonLines:
     """One JSON object per event on stderr; progress at most once a second for each host."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, notices_only: bool = False) -> None:
+        self._notices_only = notices_only
         self._told: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Write one event."""
-        with self._lock:
+        """Write one event; a reader who has gone does not end the work."""
+        if self._notices_only and not isinstance(event, Notice):
+            return
+        if isinstance(event, Failed) and threading.current_thread() is threading.main_thread():
+            return  # a step of the whole: its error ends the command, which tells it
+        with self._lock, suppress(OSError):
             if isinstance(event, Progress):
                 now = time.monotonic()
                 if now - self._told.get(event.subject, 0.0) < TELL_EVERY_S:
@@ -109,7 +124,9 @@ class LiveTable:
                     self._notice(message, subject)
 
     def _notice(self, message: str, subject: str) -> None:
-        if self.live is not None:
+        if self.live is None:
+            return
+        with suppress(OSError):  # the terminal has gone
             self.live.console.print(Text(f"{subject}: {message}" if subject else message))
 
     def render(self) -> Group:
@@ -150,6 +167,15 @@ def show_proposal(proposal: Proposal, *, to_stderr: bool = False) -> None:
     for plan, hosts in alike.values():
         _show_plan(console, hosts, plan)
     _show_outcomes(console, (*proposal.refusals, *proposal.unreachable))
+    _show_spared(console, proposal)
+
+
+def _show_spared(console: Console, proposal: Proposal) -> None:
+    """Say what a refusal elsewhere means for the hosts that would have been worked on."""
+    if proposal.refusals:
+        others = " ".join(host.name for host in proposal.to_do)
+        would = f"; without that {others} would have been worked on" if others else ""
+        _line(console, f"nothing is touched on any host{would}")
 
 
 def _show_plan(console: Console, hosts: Sequence[str], plan: Plan) -> None:
@@ -179,7 +205,16 @@ def show_result(result: Result) -> None:
     _show_outcomes(
         console, (*result.outcomes, *result.proposal.refusals, *result.proposal.unreachable)
     )
-    _line(console, f"{_WORDS[result.exit_code]} (exit {int(result.exit_code)})", style="bold")
+    _show_spared(console, result.proposal)
+    _line(console, f"{_how_it_ended(result)} (exit {result.status})", style="bold")
+
+
+def _how_it_ended(result: Result) -> str:
+    if result.interrupted is not None:
+        return "interrupted"
+    if result.exit_code is Exit.LOCKED and result.proposal.refusals:
+        return "locked by someone else, nothing was touched"
+    return _WORDS[result.exit_code]
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> None:
@@ -212,6 +247,10 @@ def _show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
         _line(console, f"{' '.join(hosts)}: {message or 'done'}", style=style)
         if hint:
             _line(console, f"    {hint}")
+    strangers = sum(one.another_key for one in outcomes)
+    if strangers:
+        shows = "1 host shows" if strangers == 1 else f"{strangers} hosts show"
+        _line(console, f"{shows} another host key: not touched", style="red")
 
 
 def show_status(
@@ -222,53 +261,106 @@ def show_status(
     known: Sequence[Release],
 ) -> None:
     """Show what each frontend is now, a line per slot."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("host", "slot", "", "state", "image", "format", "digest", "", "verdict", "full"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("rollback")
+    rows: list[StatusRow] = []
+    notes: dict[str, list[str]] = {}
     for host in hosts:
         if host.name in states:
-            for cells in _status_rows(host, host.sets[set_name], states[host.name], known):
-                table.add_row(*(Text(cell) for cell in cells))
+            slots, state = host.sets[set_name], states[host.name]
+            rows += _status_rows(host, slots, state, known)
+            for note in _status_notes(slots, state, known):
+                notes.setdefault(note, []).append(host.name)
     console = _console()
-    if table.row_count:
-        console.print(table)
+    head, *lines = status_table(rows, console.width if console.file.isatty() else None)
+    if rows:
+        _line(console, head, style="bold")
+    for line in lines:
+        _line(console, line)
+    for note, names in notes.items():
+        _line(console, f"{' '.join(names)}: {note}")
     _show_outcomes(console, failures)
+
+
+StatusRow = Mapping[str, str]
+STATUS_COLUMNS = (
+    "host", "slot", "serves", "state", "rollback",
+    "image", "verdict", "mount", "full", "digest", "format",
+)  # fmt: skip
+LEFT_OUT_FIRST = ("format", "digest", "full", "mount", "verdict", "image")
+GAP = "  "
+
+
+def status_table(rows: Sequence[StatusRow], width: int | None) -> list[str]:
+    """Return the head and a line per row; what a narrow terminal has no room for is left out."""
+    widths = {
+        name: max(len(name), *(len(row[name]) for row in rows)) if rows else len(name)
+        for name in STATUS_COLUMNS
+    }
+    left_out: list[str] = []
+    for name in LEFT_OUT_FIRST:
+        if width is None or sum(widths.values()) + len(GAP) * (len(widths) - 1) <= width:
+            break
+        del widths[name]
+        left_out.append(name)
+    heads = {name: name for name in widths}
+    lines = [
+        GAP.join(row[name].ljust(room) for name, room in widths.items()).rstrip()
+        for row in (heads, *rows)
+    ]
+    if left_out:
+        lines.append(f"(no room here for {', '.join(reversed(left_out))}; --json has all)")
+    return lines
 
 
 def _status_rows(
     host: Host, slots: SlotSet, state: FrontendState, known: Sequence[Release]
-) -> Iterator[tuple[str, ...]]:
+) -> Iterator[StatusRow]:
     served = active(slots, state)
-    hindrance = rollback_hindrance(slots, state, known)
+    ready = rollback_hindrance(slots, state, known) is None
     for status in state.statuses:
         name = status.slot.name
         image = identify(status, known)
         lost = " (record lost)" if image is not None and status.holds is None else ""
-        yield (
-            host.name if name == "A" else "",
-            name,
-            "active" if name is served else "",
-            str(status.state),
-            f"{image.release}{lost}" if image else "",
-            image.format if image else "",
-            f"{image.sha256[:12]}{'' if status.proof else ' unproven'}" if image else "",
-            status.mount_note or ("mounted" if status.mounted else "not mounted"),
-            str(status.verdict or ""),
-            f"{percent(image.size_bytes, status.size_bytes)} %" if image else "",
-            "" if name is served else (hindrance or "ready"),
-        )
+        mount = "mounted" if status.mounted else "not mounted"
+        yield {
+            "host": host.name,
+            "slot": str(name),
+            "serves": "active" if name is served else "-",
+            "state": str(status.state),
+            "rollback": "-" if name is served else "ready" if ready else "no",
+            "image": f"{image.release}{lost}" if image else "-",
+            "verdict": str(status.verdict or "-"),
+            "mount": "wrong" if status.mount_note else mount,
+            "full": f"{percent(image.size_bytes, status.size_bytes)} %" if image else "-",
+            "digest": f"{image.sha256[:12]}{'' if status.proof else ' unproven'}" if image else "-",
+            "format": image.format if image else "-",
+        }
+
+
+def _status_notes(slots: SlotSet, state: FrontendState, known: Sequence[Release]) -> Iterator[str]:
+    """Yield what is too long for the table."""
+    hindrance = rollback_hindrance(slots, state, known)
+    if hindrance is not None:
+        yield f"no rollback: {hindrance}"
+    for status in state.statuses:
+        if status.mount_note:
+            yield f"slot {status.slot.name}: {status.mount_note}"
 
 
 def _console(*, stderr: bool = False) -> Console:
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        stderr=stderr, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, markup=False
-    )
+    return Console(stderr=stderr, color_system=_colours(), highlight=False, markup=False)
+
+
+def _colours() -> Literal["auto"] | None:
+    """Return what rich is to do: with NO_COLOR neither colours nor bold."""
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style=style), soft_wrap=True)
+    """Write one line; what is not a terminal takes it as it is."""
+    if console.file.isatty():
+        console.print(Text(text, style=style), soft_wrap=True)
+    else:
+        console.file.write(f"{text}\n")
 
 
 # --- results as JSON ---
@@ -310,8 +402,8 @@ def result_json(result: Result) -> dict[str, Any]:
     return {
         **document,
         "schema": "flipslot.deploy/1",
-        "exit_code": int(result.exit_code),
-        "interrupted": result.interrupted,
+        "exit_code": result.status,
+        "interrupted": result.interrupted is not None,
     }
 
 
@@ -399,34 +491,109 @@ def _outcome_json(outcome: Outcome | None) -> dict[str, Any]:
 # --- errors ---
 
 
-def run(name: str, command: Callable[[], int]) -> int:
+def run(name: str, command: Callable[[], int], *, as_json: bool = False) -> int:
     """Run a command line and return its exit code; an expected error is one line and a hint."""
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
     except ProductError as error:
         _complain(name, error.message, error.hint)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
+        return _end(error_json(error), int(error.exit_code), as_json=as_json)
+    except KeyboardInterrupt as cause:
+        code = interruption_code(cause)
         _complain(name, "interrupted", "")
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.INTERNAL)
+        return _end(_error_json("Interrupted", "interrupted", code), code, as_json=as_json)
+    except OSError as error:
+        return _unwritable(name, error)
     except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see
+        return _bug(name)
+    return code
+
+
+def _unwritable(name: str, error: OSError) -> int:
+    """Return the exit code where our own output fails; any other OSError is a bug."""
+    if error.errno == errno.EPIPE:
+        _forget(sys.stdout)
+        return BROKEN_PIPE
+    if error.errno not in UNWRITABLE:
+        return _bug(name)
+    _forget(sys.stdout)
+    _complain(name, f"the output cannot be written: {error.strerror}", "")
+    return int(Exit.INTERNAL)
+
+
+def _bug(name: str) -> int:
+    with suppress(OSError):
         traceback.print_exc()
-        _complain(name, "internal error; the traceback above is a bug", "")
-        return int(Exit.INTERNAL)
+    _complain(name, "internal error; the traceback above is a bug", "")
+    return int(Exit.INTERNAL)
+
+
+def _end(document: Mapping[str, Any], code: int, *, as_json: bool) -> int:
+    """Tell a failed command's end to who reads JSON; return its exit code."""
+    try:
+        if as_json:
+            print_json(document)
+        sys.stdout.flush()
+    except OSError:
+        _forget(sys.stdout)
+    return code
+
+
+def error_json(error: ProductError) -> dict[str, Any]:
+    """Return an error as flipslot.error/1; of a settings file each fault by itself."""
+    document = _error_json(
+        type(error).__name__, error.message, int(error.exit_code), hint=error.hint
+    )
+    if isinstance(error, SettingsError):
+        document["faults"] = list(error.faults)
+    return document
+
+
+def _error_json(kind: str, message: str, code: int, hint: str = "") -> dict[str, Any]:
+    return {
+        "schema": ERROR_SCHEMA,
+        "error": kind,
+        "message": message,
+        "hint": hint,
+        "exit_code": code,
+    }
 
 
 def leave(code: int) -> NoReturn:
     """End the process at once, whatever other threads do."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
+def forget_lost_terminals() -> None:
+    """Turn to /dev/null what was a terminal and has hung up: no summary may fail on it."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed already
+            if S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
+                _forget(stream)
+
+
+def open_closed_streams() -> None:
+    """Give ourselves something to write to where the caller gave us nothing (`>&-`)."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _forget(stream: TextIO) -> None:
+    """Let nothing that is still buffered fail again at the interpreter's end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream.fileno())
+
+
 def _complain(name: str, message: str, hint: str) -> None:
-    console = Console(stderr=True, highlight=False, markup=False)
-    _line(console, f"{name}: {message}", style="red")
-    if hint:
-        _line(console, f"    {hint}")
+    console = _console(stderr=True)
+    try:
+        _line(console, f"{name}: {message}", style="red")
+        if hint:
+            _line(console, f"    {hint}")
+        sys.stderr.flush()
+    except OSError:
+        _forget(sys.stderr)

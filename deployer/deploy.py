@@ -16,7 +16,7 @@ from deployer.inventory import Host, Inventory, select, set_name
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback
 from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
-from deployer.rollout import Budget, Outcome, exit_code, run_hosts
+from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
 from slots import scripts
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import Emit, step
@@ -77,8 +77,13 @@ class Result:
 
     proposal: Proposal
     outcomes: tuple[Outcome, ...]
-    exit_code: Exit
-    interrupted: bool = False
+    exit_code: Exit  # of the hosts
+    interrupted: int | None = None  # the exit code of an interruption: it goes before that
+
+    @property
+    def status(self) -> int:
+        """The exit code of the command."""
+        return int(self.exit_code) if self.interrupted is None else self.interrupted
 
 
 def fleet(
@@ -99,7 +104,7 @@ def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
         return Result(proposal, (), worst(_codes(proposal)))
     if not proposal.to_do:
         return Result(proposal, _already(proposal), worst(_codes(proposal)))
-    stop = threading.Event()
+    stop = Stop()
     budget = Budget.of(fleet.inventory.rollout.max_failed, len(fleet.hosts))
     outcomes = run_hosts(
         proposal.to_do,
@@ -109,14 +114,15 @@ def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
         stop=stop,
     )
     code = exit_code(proposal.unreachable, outcomes, budget)
-    return Result(proposal, (*_already(proposal), *outcomes), code, stop.is_set())
+    return Result(proposal, (*_already(proposal), *outcomes), code, stop.exit_code)
 
 
 def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     """Find the release, ask every host, and plan; nothing is changed anywhere."""
     found = None
     if wish.goal is Goal.DEPLOY:
-        found = releases.find(wish.image, out)
+        image = fleet.inventory.images.get(fleet.set_name)
+        found = releases.find(wish.image, out, image)
         _verify(found, fleet.emit)
     states, failures = probe_all(fleet)
     replan = _planner(wish, found, out)
@@ -179,10 +185,10 @@ def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ..
         return Outcome(host.name, Exit.DONE)
 
     unlimited = Budget(len(fleet.hosts))
-    stop = threading.Event()
+    stop = Stop()
     outcomes = run_hosts(fleet.hosts, ask, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
-    if stop.is_set():
-        raise KeyboardInterrupt
+    if stop.cause is not None:
+        raise stop.cause
     return states, tuple(one for one in outcomes if not one.done)
 
 
@@ -220,9 +226,11 @@ def unlock(fleet: Fleet) -> tuple[Outcome, ...]:
         return Outcome(host.name, Exit.DONE, f"unlocked: {who}" if who else "was not locked")
 
     unlimited = Budget(len(fleet.hosts))
-    return run_hosts(
-        fleet.hosts, free, parallel=PROBE_PARALLEL, budget=unlimited, stop=threading.Event()
-    )
+    stop = Stop()
+    outcomes = run_hosts(fleet.hosts, free, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
+    if stop.cause is not None:
+        raise stop.cause
+    return outcomes
 
 
 def _already(proposal: Proposal) -> tuple[Outcome, ...]:

@@ -5,8 +5,40 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from deployer.connection import AnotherKeyError
 from deployer.inventory import Host
 from slots.errors import Exit, ProductError, worst
+
+INTERRUPTED = 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came: as Ctrl-C, with an exit code of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+def interruption_code(cause: KeyboardInterrupt) -> int:
+    """Return the exit code of an interruption."""
+    return cause.exit_code if isinstance(cause, Terminated) else INTERRUPTED
+
+
+class Stop(threading.Event):
+    """Set when the admin interrupts; it keeps by what."""
+
+    cause: KeyboardInterrupt | None = None
+
+    def interrupt(self, cause: KeyboardInterrupt) -> None:
+        """Ask all who work to come to a safe end."""
+        self.cause = cause
+        self.set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of the interruption, if there was one."""
+        return interruption_code(self.cause) if self.cause is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +50,14 @@ class Outcome:
     message: str = ""
     hint: str = ""
     seconds: float = 0.0
+    another_key: bool = False  # the host shows another host key than the known one
 
     @classmethod
     def of(cls, host: str, error: ProductError, seconds: float = 0.0) -> "Outcome":
         """Return the outcome that an expected error means for its host."""
         message = error.message.removeprefix(f"{host}: ")  # the host is shown beside it
-        return cls(host, error.exit_code, message, error.hint, seconds)
+        another_key = isinstance(error, AnotherKeyError)
+        return cls(host, error.exit_code, message, error.hint, seconds, another_key)
 
     @property
     def done(self) -> bool:
@@ -55,7 +89,7 @@ def run_hosts(
     *,
     parallel: int,
     budget: Budget,
-    stop: threading.Event,
+    stop: Stop,
 ) -> tuple[Outcome, ...]:
     """Do the work on all hosts, some at a time; those never begun say why.
 
@@ -73,8 +107,8 @@ def run_hosts(
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()  # a bug in the work is raised here
-    except KeyboardInterrupt:
-        stop.set()
+    except KeyboardInterrupt as cause:
+        stop.interrupt(cause)
         desk.wait_for_the_begun()  # a second interruption goes through here
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -88,7 +122,7 @@ class _Desk:
     it knows of its threads is then not to be relied on.
     """
 
-    def __init__(self, work: Callable[[Host], Outcome], stop: threading.Event) -> None:
+    def __init__(self, work: Callable[[Host], Outcome], stop: Stop) -> None:
         self.ended: dict[str, Outcome] = {}
         self._work, self._stop = work, stop
         self._at_work = 0
@@ -117,7 +151,7 @@ class _Desk:
             self._changed.wait_for(lambda: not self._at_work)
 
 
-def _not_begun(host: Host, stop: threading.Event) -> Outcome:
+def _not_begun(host: Host, stop: Stop) -> Outcome:
     why = "stopped by the admin" if stop.is_set() else "the budget of failures was spent"
     return Outcome(host.name, Exit.SOME_FAILED, f"not begun: {why}")
 

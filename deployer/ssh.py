@@ -22,6 +22,7 @@ from deployer import known_hosts
 from deployer.connection import (
     STDERR_LIMIT_BYTES,
     STDOUT_LIMIT_BYTES,
+    AnotherKeyError,
     Completed,
     Payload,
     Session,
@@ -346,16 +347,24 @@ def _socket(target: Target, settings: SshSettings) -> socket.socket:
         sock = socket.create_connection((target.address, target.port), settings.connect_timeout_s)
     except socket.gaierror as error:
         raise UnreachableError(
-            f"{target.label}: the name {target.address} is unknown: {error.strerror}"
+            f"{target.label}: the name {target.address} is unknown: {error.strerror}",
+            hint="give the host its `address` in the inventory, or a HostName in the ssh_config",
         ) from error
     except TimeoutError as error:
         raise UnreachableError(
-            f"{where} did not answer within {settings.connect_timeout_s:g} s"
+            f"{where} did not answer within {settings.connect_timeout_s:g} s",
+            hint="is it up, and does a firewall let us through? the others go on without it",
         ) from error
     except ConnectionRefusedError as error:
-        raise UnreachableError(f"{where} refused the connection: no sshd there") from error
+        raise UnreachableError(
+            f"{where} refused the connection: no sshd there",
+            hint="start sshd on it, or correct its `port` in the inventory",
+        ) from error
     except OSError as error:
-        raise UnreachableError(f"{where} is not reachable: {error.strerror or error}") from error
+        raise UnreachableError(
+            f"{where} is not reachable: {error.strerror or error}",
+            hint="is it up, and is there a route? the others go on without it",
+        ) from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -404,7 +413,8 @@ def _negotiate(
     except (paramiko.SSHException, OSError, EOFError) as error:
         raise UnreachableError(
             f"{target.label}: {target.address} port {target.port} does not speak SSH with us: "
-            f"{_phrase(error)}"
+            f"{_phrase(error)}",
+            hint="is that the port of its sshd? `port` in the inventory names it",
         ) from error
 
 
@@ -446,14 +456,16 @@ def _check_host_key(
                 f"ssh-keyscan{port} {target.address} >> {target.known_hosts[0]}",
             )
         case known_hosts.Changed(place):
-            raise UnreachableError(
+            raise AnotherKeyError(
                 f"{target.label}: the host key of {target.key_name} has changed: it shows {shown}, "
                 f"{place} says another",
                 hint="someone may be in between; if the host was set up anew, remove that line",
             )
         case known_hosts.Revoked(place):
             raise UnreachableError(
-                f"{target.label}: the host key of {target.key_name} ({shown}) is revoked in {place}"
+                f"{target.label}: the host key of {target.key_name} ({shown}) "
+                f"is revoked in {place}",
+                hint="do not trust it: the host needs a new key",
             )
 
 
@@ -476,7 +488,8 @@ def _authenticate(transport: paramiko.Transport, target: Target) -> None:
             return
         raise UnreachableError(
             f"{target.label}: {target.address} asks {target.user} for "
-            f"{' and '.join(remaining)} besides the key"
+            f"{' and '.join(remaining)} besides the key",
+            hint="deploy logs in by key alone: let its sshd ask this user for no more",
         )
     keys = f"tried {', '.join(tried)}" if tried else "there is no key to try"
     raise UnreachableError(
@@ -511,8 +524,13 @@ def _key_of(path: Path, tried: list[str], *, named: bool) -> Iterator[tuple[str,
         OSError,
         ValueError,
     ) as error:
-        why = "needs a passphrase: ssh-add it" if _needs_passphrase(error) else _phrase(error)
-        tried.append(f"{path} ({why})")
+        tried.append(f"{path} ({_why_no_key(error)})")
+
+
+def _why_no_key(error: Exception) -> str:
+    if _needs_passphrase(error):
+        return "needs a passphrase: ssh-add it"
+    return _phrase(error) if isinstance(error, OSError) else "is not a private key"
 
 
 def _needs_passphrase(error: Exception) -> bool:
@@ -534,5 +552,7 @@ def _agent_keys(tried: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
 
 def _phrase(error: BaseException) -> str:
     """Return an error of a library as one short line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = str(error).strip().splitlines()
     return text[0].rstrip(".") if text else type(error).__name__

@@ -332,6 +332,14 @@ def test_a_key_with_a_passphrase_is_named(
     assert f"{locked} (needs a passphrase: ssh-add it)" in error.message
 
 
+def test_what_is_no_key_is_named(keys: Path, embedded: EmbeddedSsh, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("no key at all\n")
+    files = (tmp_path / "notes", tmp_path)
+    error = refusal(host_at(embedded.port, keys, identity_files=files))
+    assert f"{tmp_path}/notes (is not a private key)" in error.message
+    assert f"{tmp_path} (Is a directory)" in error.message
+
+
 def test_a_jump_host_is_gone_through(keys: Path, tmp_path: Path) -> None:
     with ExitStack() as ends:
         jump, port = start_sshd(keys, ends), start_sshd(keys, ends)

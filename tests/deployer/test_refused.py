@@ -56,6 +56,7 @@ def test_a_changed_host_key_is_named_with_file_and_line(box: AdminBox) -> None:
     assert ran.status == 6
     assert "has changed" in said(ran)
     assert f"{box.folder}/keys/swapped:3" in said(ran)
+    assert "1 host shows another host key: not touched" in said(ran)
 
 
 def test_a_wrong_key_is_named(box: AdminBox) -> None:
@@ -101,6 +102,7 @@ def test_a_missing_device_is_refused_on_all_hosts(box: AdminBox) -> None:
     ran = box.deploy("--yes", "--inventory", inventory)
     assert ran.status == 2
     assert "www2: slot B: there is no /nowhere/B" in said(ran)
+    assert "nothing is touched on any host; without that www1 would have been" in said(ran)
 
 
 def test_a_slot_that_is_too_small_is_refused(box: AdminBox) -> None:
@@ -149,6 +151,7 @@ def test_an_artefact_that_is_not_what_its_release_says_is_refused(
     ran = box.deploy("--yes", "--image", folder.name)
     assert ran.status == 8
     assert str(Path(folder.name) / "cgi.squashfs") in said(ran)
+    assert len([line for line in ran.stderr.splitlines() if "cgi.squashfs" in line]) == 1
 
 
 def test_the_active_slot_is_refused_for_another_image(box: AdminBox) -> None:
@@ -200,12 +203,19 @@ def test_wrong_fields_of_an_inventory_are_all_named_at_once(box: AdminBox) -> No
     ("arguments", "message"),
     [
         (("--hosts", "wwww1"), "no host matches wwww1 (did you mean www1?)"),
+        (("--hosts", "nope"), "it has www1, www2"),
+        (("--hosts", ""), "--hosts is empty"),
+        (("--hosts", "www1,"), "--hosts 'www1,' has an empty word"),
+        (("status", "--hosts", ""), "--hosts is empty"),
+        (("--image", ""), "--image is empty"),
+        (("--set", ""), "--set is empty"),
+        (("--inventory", ""), "is a folder"),
         (("--hosts", "@canary"), "no host matches @canary"),
         (("--hosts", "www*", "--hosts", "!www?"), "leave no host"),
         (("--set", "php"), "there is no set php"),
         (("--image", "cgi-9"), "there is no release cgi-9"),
         (("--inventory", "absent.toml"), "there is no inventory absent.toml"),
-        (("--slot", "C"), "'C' is not one of"),
+        (("--slot", "C"), "--slot C: not one of A, B, auto"),
         (("--frobnicate",), "No such option: --frobnicate"),
         (("--hosts", "www1", "status"), "--hosts stands before status"),
     ],
@@ -214,6 +224,36 @@ def test_wrong_arguments_are_named(box: AdminBox, arguments: tuple[str, ...], me
     ran = box.deploy(*arguments)
     assert ran.status == 2, ran
     assert message in said(ran)
+
+
+def test_an_error_is_also_json_if_asked_for(box: AdminBox) -> None:
+    inventory = box.edited("records =", "recrods =")
+    text = (box.folder / inventory).read_text().replace("port = ", "prot = ", 1)
+    (box.folder / inventory).write_text(text)
+    ran = box.deploy("status", "--json", "--inventory", inventory)
+    document = json.loads(ran.stdout)
+    assert (document["schema"], document["exit_code"]) == ("flipslot.error/1", 2)
+    assert len(document["faults"]) == 2
+    assert "recrods is unknown" in document["message"]
+    assert json.loads(box.deploy("--frobnicate", "--json").stdout)["error"] == "ConfigError"
+
+
+def test_looking_writes_no_line_for_each_step(box: AdminBox) -> None:
+    assert box.deploy("status").stderr == ""
+    assert box.deploy("plan").stderr == ""
+    inventory = box.edited('address = "127.0.0.11"', 'address = "no-such-host.invalid"')
+    ran = box.deploy("--yes", "--quiet", "--hosts", "www1", "--inventory", inventory)
+    assert (ran.status, ran.stderr) == (6, "")
+
+
+def test_status_names_the_host_on_every_row_of_a_pipe(box: AdminBox) -> None:
+    lines = box.deploy("status").stdout.splitlines()
+    rows = [line.split() for line in lines[1:] if line.startswith("www1")]
+    assert [row[:4] for row in rows[:2]] == [
+        ["www1", "A", "active", "ready"],
+        ["www1", "B", "-", "empty"],
+    ]
+    assert "www1 www2: no rollback: there is nothing to roll back to: slot B is empty" in lines
 
 
 def _user(box: AdminBox) -> str:

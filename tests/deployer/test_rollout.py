@@ -1,6 +1,7 @@
 """Many hosts: side by side, within a budget, and how the whole ends."""
 
 import _thread
+import signal
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from deployer.inventory import Host, SshSettings
-from deployer.rollout import Budget, Outcome, exit_code, run_hosts
+from deployer.rollout import (
+    Budget,
+    Outcome,
+    Stop,
+    Terminated,
+    exit_code,
+    interruption_code,
+    run_hosts,
+)
 from slots.errors import Exit, HostError
 
 NONE = Budget(0)
@@ -32,7 +41,7 @@ def run(
             return Outcome.of(host.name, HostError(f"{host.name}: broken"))
         return Outcome(host.name, Exit.DONE)
 
-    stop = threading.Event()
+    stop = Stop()
     done = run_hosts(hosts(count), work, parallel=parallel, budget=budget, stop=stop)
     return done, begun
 
@@ -50,7 +59,7 @@ def test_hosts_run_side_by_side() -> None:
         together.wait()
         return Outcome(host.name, Exit.DONE)
 
-    outcomes = run_hosts(hosts(8), work, parallel=4, budget=NONE, stop=threading.Event())
+    outcomes = run_hosts(hosts(8), work, parallel=4, budget=NONE, stop=Stop())
     assert all(one.done for one in outcomes)
 
 
@@ -95,7 +104,7 @@ def test_the_whole_ends_as_its_worst_host(
 
 
 def test_an_interruption_lets_the_begun_hosts_end_and_begins_no_other(tmp_path: Path) -> None:
-    stop = threading.Event()
+    stop = Stop()
 
     def work(host: Host) -> Outcome:
         _thread.interrupt_main()
@@ -108,6 +117,14 @@ def test_an_interruption_lets_the_begun_hosts_end_and_begins_no_other(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["www0"]
     assert outcomes[0].done
     assert {one.message for one in outcomes[1:]} == {"not begun: stopped by the admin"}
+    assert stop.exit_code == 130
+
+
+def test_what_interrupted_decides_the_exit_code() -> None:
+    assert interruption_code(KeyboardInterrupt()) == 130
+    assert interruption_code(Terminated(signal.SIGTERM)) == 143
+    assert interruption_code(Terminated(signal.SIGHUP)) == 129
+    assert Stop().exit_code is None
 
 
 def test_a_bug_in_the_work_is_not_taken_for_an_outcome() -> None:
@@ -115,4 +132,4 @@ def test_a_bug_in_the_work_is_not_taken_for_an_outcome() -> None:
         raise KeyError(host.name)
 
     with pytest.raises(KeyError):
-        run_hosts(hosts(3), work, parallel=2, budget=NONE, stop=threading.Event())
+        run_hosts(hosts(3), work, parallel=2, budget=NONE, stop=Stop())
