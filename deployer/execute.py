@@ -33,6 +33,7 @@ from slots.actions import (
 from slots.errors import (
     HostError,
     LockedError,
+    LockLostError,
     ProductError,
     Refused,
     RolledBackError,
@@ -41,7 +42,7 @@ from slots.errors import (
 )
 from slots.events import step
 from slots.manifest import HEAD_BYTES
-from slots.slot import FrontendState, SlotName, SlotSet, active
+from slots.slot import FrontendState, SlotName, SlotSet, Verdict, active
 
 RESTART_TIMEOUT_S = 120.0  # for each service
 
@@ -110,7 +111,7 @@ def perform(plan: Plan, run: Callable[[Action], None], stop_point: Callable[[], 
         flipped = flipped or isinstance(action, Flip)
         try:
             run(action)
-        except UnreachableError as error:
+        except (UnreachableError, LockedError, LockLostError) as error:
             if not flipped:
                 raise
             raise HostError(
@@ -138,8 +139,10 @@ def _undo(plan: Plan, run: Callable[[Action], None], cause: ProductError) -> NoR
             "there is no other image to go back to"
         ) from cause
     back = plan.target.other
-    trouble: list[str] = []
+    trouble: list[tuple[Action, ProductError]] = []
     for action in plan.undo:
+        if trouble and action == Judge(back, Verdict.GOOD):
+            continue  # not on this evidence: the next deploy of it restarts and checks again
         try:
             run(action)
         except ProductError as error:
@@ -149,11 +152,22 @@ def _undo(plan: Plan, run: Callable[[Action], None], cause: ProductError) -> NoR
                     hint="look at that frontend now: slot "
                     f"{plan.target} may serve a broken {plan.image.release}",
                 ) from error
-            trouble.append(error.message)
-    also = f"; and then: {'; '.join(trouble)}" if trouble else ""
+            trouble.append((action, error))
+    also = "; and then: " + "; ".join(error.message for _, error in trouble) if trouble else ""
     raise RolledBackError(
-        f"{plan.image.release} failed: {message}; rolled back, slot {back} serves again{also}"
+        f"{plan.image.release} failed: {message}; rolled back, slot {back} serves again{also}",
+        hint=_doubt(plan, trouble),
     ) from cause
+
+
+def _doubt(plan: Plan, trouble: list[tuple[Action, ProductError]]) -> str:
+    """Return what is to be said where the old image does no better than the new one."""
+    if not any(isinstance(action, Check) for action, _ in trouble):
+        return ""
+    return (
+        "the old image fails its check too: look at the check, or at what both need; "
+        f"{plan.image.release} stays recorded as bad (--allow-bad tries it again)"
+    )
 
 
 def _run_action(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> None:
@@ -228,6 +242,9 @@ def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:
         proof = status.proof.sha256 if status.proof else ""
         if active(frontend.slots, state) is not plan.target or not status.mounted:
             raise HostError(f"at the end slot {plan.target} does not serve: {_served(state)}")
+        if status.missing_mounts:
+            lacks = ", ".join(status.missing_mounts)
+            raise HostError(f"at the end slot {plan.target} lacks its mount {lacks}")
         if proof != plan.image.sha256:
             raise VerificationError(
                 f"at the end slot {plan.target} is not proven to hold {plan.image.release}"

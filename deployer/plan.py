@@ -5,7 +5,7 @@ made from the state that a cut left, goes on from there (tests/deployer/simulato
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from slots.actions import (
@@ -27,10 +27,12 @@ from slots.platform import PLATFORMS
 from slots.slot import (
     DeviceKind,
     FrontendState,
+    ImageRecord,
     LinkKind,
     Lock,
     SlotName,
     SlotSet,
+    SlotState,
     SlotStatus,
     Verdict,
     active,
@@ -63,6 +65,12 @@ class Image:
             artefact.size_bytes,
             artefact.sha256,
             artefact.head_sha256,
+        )
+
+    def proof_in(self, slot: SlotName) -> Prove:
+        """Return the action that proves this image in a slot."""
+        return Prove(
+            slot, self.release, self.format, self.size_bytes, self.sha256, self.head_sha256
         )
 
 
@@ -121,7 +129,7 @@ def plan_deploy(
     if refusal is not None:
         return refusal
     status = state.status(target)
-    writing = () if _holds(status, image) else _write(status, artefact, release.label)
+    writing = () if _holds(status, image) else _write(slots, state, target, artefact, image)
     return _serve(Goal.DEPLOY, slots, state, target, image, writing)
 
 
@@ -131,9 +139,12 @@ def plan_rollback(
     """Plan to serve what the inactive slot holds; `known` releases help where a record is lost."""
     served = active(slots, state)
     if served is None and state.link_kind is LinkKind.MISSING:
-        return Refused(f"{slots.link} does not exist: nothing was deployed, nothing to roll back")
+        return Refused(
+            f"{slots.link} does not exist: nothing serves, so there is nothing to go back from",
+            hint="deploy a release instead",
+        )
     target = (served or SlotName.A).other
-    refusal = _unfit(slots, state, target)
+    refusal = _unfit(slots, state, target) or _damaged(state.status(target))
     image = identify(state.status(target), known)
     if refusal is None and image is None:
         refusal = Refused(
@@ -151,12 +162,16 @@ def identify(status: SlotStatus, known: Sequence[Release]) -> Image | None:
     """Return the image in a slot: by its record or, if that is lost, by the head of a release."""
     held = status.holds
     if held is not None:
-        return Image(held.release, held.format, held.size_bytes, held.sha256, held.head_sha256)
+        return _recorded(held)
     for release in known:
         for artefact in release.artefacts:
             if status.head_sha256 and artefact.head_sha256 == status.head_sha256:
                 return Image.of(artefact, release.label)
     return None
+
+
+def _recorded(held: ImageRecord) -> Image:
+    return Image(held.release, held.format, held.size_bytes, held.sha256, held.head_sha256)
 
 
 def rollback_hindrance(
@@ -179,6 +194,11 @@ def _unfit(slots: SlotSet, state: FrontendState, target: SlotName) -> Refused | 
         return _locked(slots, state.lock)
     if state.missing:
         return Refused(f"the host lacks {', '.join(state.missing)}", hint="install them there")
+    if state.missing_restarts:
+        return Refused(
+            f"the host lacks what restarts {', '.join(state.missing_restarts)}",
+            hint="correct `restart` of the service in the inventory, or install the command there",
+        )
     if state.link_kind is LinkKind.OTHER:
         return Refused(
             f"{slots.link} is there, but is not a symlink",
@@ -201,15 +221,21 @@ def _locked(slots: SlotSet, lock: Lock) -> LockedError:
 
 
 def _wrong_device(state: FrontendState, target: SlotName) -> Refused | None:
-    status = state.status(target)
-    device = status.slot.device
-    if status.device_kind is PLATFORMS[state.platform].slot_kind:
-        return None
-    found = {
-        DeviceKind.MISSING: f"there is no {device}",
-        DeviceKind.FILE: f"{device} is a plain file, not a device",
-    }.get(status.device_kind, f"{device} is not a device")
-    return Refused(f"slot {target}: {found}", hint="the inventory names the slots of each host")
+    """Look at both: who uses the slot that serves is asked of its device."""
+    for name in (target, target.other):
+        status = state.status(name)
+        device = status.slot.device
+        fits = status.device_kind is PLATFORMS[state.platform].slot_kind
+        if fits and status.size_bytes:
+            continue
+        found = {
+            DeviceKind.MISSING: f"there is no {device}",
+            DeviceKind.FILE: f"{device} is a plain file, not a device",
+        }.get(status.device_kind, f"{device} is not a device that a slot may lie on")
+        if fits:
+            found = f"{device} has no size"
+        return Refused(f"slot {name}: {found}", hint="the inventory names the slots of each host")
+    return None
 
 
 def _wrong_mount(state: FrontendState) -> Refused | None:
@@ -230,9 +256,9 @@ def _unwritable(
     if _holds(status, image):
         return None
     if target is active(slots, state):
-        held = status.holds
+        held = status.holds.release if status.holds else "another image"
         return Refused(
-            f"slot {target} is active and holds {held.release if held else 'another image'}",
+            f"slot {target} is active and {'is a damaged' if status.damaged else 'holds'} {held}",
             hint=f"deploy to slot {target.other}, or roll back first",
         )
     if image.size_bytes > status.size_bytes:
@@ -242,6 +268,17 @@ def _unwritable(
             hint="enlarge the partition, or build a smaller image",
         )
     return None
+
+
+def _damaged(status: SlotStatus) -> Refused | None:
+    if not status.damaged or status.holds is None or status.proof is None:
+        return None
+    name, held = status.slot.name, status.holds
+    return Refused(
+        f"slot {name} is damaged: its digest is {status.proof.sha256[:12]}…, "
+        f"not {held.sha256[:12]}… of {held.release}",
+        hint=f"deploy it again to slot {name}",
+    )
 
 
 def _bad(slots: SlotSet, state: FrontendState, target: SlotName, image: Image) -> Refused | None:
@@ -297,13 +334,29 @@ def _auto(slots: SlotSet, state: FrontendState, image: Image) -> SlotName:
 
 
 def _holds(status: SlotStatus, image: Image) -> bool:
-    return status.holds is not None and status.holds.sha256 == image.sha256
+    """Tell whether the image is there: by the record or, if that is lost, by the slot's head.
+
+    Whether it is there to the bit is for a proof to say; where one said no, it is not there.
+    """
+    if status.holds is not None:
+        return status.holds.sha256 == image.sha256 and not status.damaged
+    return status.state is SlotState.READY and status.head_sha256 == image.head_sha256
 
 
-def _write(status: SlotStatus, artefact: Artefact, release: str) -> tuple[Action, ...]:
-    slot = status.slot.name
-    unmount: tuple[Action, ...] = (Unmount(slot),) if status.mounted else ()
-    return (*unmount, Erase(slot), Fill(slot, artefact), Seal(slot, artefact, release))
+def _write(
+    slots: SlotSet, state: FrontendState, slot: SlotName, artefact: Artefact, image: Image
+) -> tuple[Action, ...]:
+    free: tuple[Action, ...] = ()
+    if state.status(slot).mounted:
+        free = (*_leave(slots, state, slot), Unmount(slot))
+    return (*free, Erase(slot), Fill(slot, artefact), Seal(slot, artefact, image.release))
+
+
+def _leave(slots: SlotSet, state: FrontendState, slot: SlotName) -> tuple[Action, ...]:
+    """Move services that a cut switch left in a slot to the one that the link names."""
+    if active(slots, state) is None:
+        return ()
+    return (Restart(slot, tuple(replace(one, always=False) for one in slots.services)),)
 
 
 def _serve(  # noqa: PLR0917 - all that a plan is made of
@@ -317,16 +370,16 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     """Plan to serve a slot that holds the image, or will once it is written."""
     served = active(slots, state)
     status = state.status(target)
-    proven = not writing and status.proof is not None and status.proof.sha256 == image.sha256
-    judged = not writing and status.verdict is Verdict.GOOD
+    mounted = status.mounted and not status.missing_mounts
+    judged = status.verdict is Verdict.GOOD  # since the link was set to it: a flip drops verdicts
     actions: tuple[Action, ...] = ()
-    if not (served is target and proven and judged and status.mounted):
+    if writing or not (served is target and status.proven and judged and mounted):
         # Read back before every switch: an earlier proof says nothing of the disk since then.
-        prove = Prove(target, image.size_bytes, image.sha256)
+        prove = image.proof_in(target)
         actions = (*writing, prove, *_switch(slots, served, target, image))
-    facts = tuple(_facts(state, served, target, image, actions))
     undo = _way_back(slots, state, target) if actions else ()
-    return Plan(goal, served, target, image, actions, undo, facts)
+    plan = Plan(goal, served, target, image, actions, undo, ())
+    return replace(plan, facts=tuple(_facts(state, plan)))
 
 
 def _switch(
@@ -349,49 +402,64 @@ def _way_back(slots: SlotSet, state: FrontendState, target: SlotName) -> tuple[A
     name = back.slot.name
     served = name is active(slots, state)
     held = back.holds
-    if not (served and back.mounted) and (held is None or back.verdict is Verdict.BAD):
+    may_serve = held is not None and back.verdict is not Verdict.BAD and not back.damaged
+    if not (served and back.mounted) and not may_serve:
         return ()
     remount: tuple[Action, ...] = ()
-    if not back.mounted and held is not None:
-        prove = () if back.proof else (Prove(name, held.size_bytes, held.sha256),)
+    if held is not None and (not back.mounted or back.missing_mounts):
+        prove = () if back.proven else (_recorded(held).proof_in(name),)
         remount = (*prove, Mount(name, held.format))
+    good = (Judge(name, Verdict.GOOD),) if held is not None else ()
     return (
         *remount,
         Flip(name),
         Judge(target, Verdict.BAD),
         Restart(target, slots.services),
         Check(name),
+        *good,
     )
 
 
-def _facts(
-    state: FrontendState,
-    served: SlotName | None,
-    target: SlotName,
-    image: Image,
-    actions: tuple[Action, ...],
-) -> Iterator[str]:
+def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
     """Yield what an admin wants to read before saying yes."""
+    target, image = plan.target, plan.image
     status = state.status(target)
     size = mebibytes(image.size_bytes)
     full = percent(image.size_bytes, status.size_bytes)
     yield f"{image.release} as {image.format}, {size}: slot {target} {full} % full"
-    if not actions:
+    if not plan.actions:
         yield f"slot {target} serves it already, proven and good: nothing to do"
         return
-    if any(isinstance(one, Fill) for one in actions):
+    if plan.sends_bytes:
         yield f"slot {target} {_contents(status)}: the whole image travels"
+    elif status.holds is None:
+        yield f"slot {target} holds it by the looks of its head; its record is lost: it is proven"
     else:
         yield f"slot {target} holds it already: nothing travels"
-    if served is target:
-        yield f"slot {target} serves already: what a cut left open is finished"
-    if served is None:
-        yield "nothing is served yet: there is no way back from a failed check"
+    yield from _left_open(state, plan)
     if state.lock is not None and not state.lock.alive:
         yield f"the lock of {state.lock.holder} is left from a dead holder and is taken over"
 
 
+def _left_open(state: FrontendState, plan: Plan) -> Iterator[str]:
+    """Yield how things stand with the slot that serves, and with the way back."""
+    target, status = plan.target, state.status(plan.target)
+    if status.missing_mounts:
+        yield f"slot {target} lacks its mount {', '.join(status.missing_mounts)}: mounted again"
+    elif plan.active is target:
+        yield f"slot {target} serves already: what a cut left open is finished"
+    if plan.active is None:
+        back = (
+            f"a failed check goes to slot {target.other}"
+            if plan.undo
+            else ("there is no way back from a failed check")
+        )
+        yield f"nothing serves: there is no link; {back}"
+
+
 def _contents(status: SlotStatus) -> str:
+    if status.damaged and status.holds is not None:
+        return f"holds a damaged {status.holds.release}"
     if status.holds is not None:
         return f"holds {status.holds.release}"
     if status.state == "ready":

@@ -19,7 +19,7 @@ def reach(connection: Connection, host: Host, set_name: str, emit: Emit) -> Fron
 
 def probe(frontend: Frontend) -> tuple[Frontend, FrontendState]:
     """Ask for platform, link, slots, records and lock."""
-    answer = frontend.ask(scripts.probe_call())
+    answer = frontend.ask(scripts.probe_call(frontend.slots.services))
     state = parse(answer, frontend.slots)
     return replace(frontend, platform=PLATFORMS[state.platform]), state
 

@@ -39,11 +39,17 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Prove:
-    """Read the slot back with caches bypassed, compare the digest, record the proof."""
+    """Read the slot back with caches bypassed and record its digest; is it this image's?
+
+    The image is recorded too, if no record says it: a slot is known again once it was proven.
+    """
 
     slot: SlotName
+    release: str
+    format: str
     size_bytes: int
     sha256: str
+    head_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """Point the link at the slot with one rename, made durable, and read it back."""
+    """Point the link at the slot with one rename, made durable, and read it back.
+
+    Where the link changes, the slot's verdict goes first: a verdict is of one activation.
+    """
 
     slot: SlotName
 

@@ -4,6 +4,7 @@
     ├── Refused                  2   refused before anything was touched
     │   └── ConfigError          2   a recipe, an inventory, an argument
     ├── HostError                3   one frontend failed, its old image serves
+    │   └── LockLostError        3   the lock was taken away, or its holder died
     ├── BudgetError              4   the rollout stopped: too many hosts failed
     ├── RolledBackError          5   a new image was taken back
     ├── UnreachableError         6   a frontend does not answer
@@ -81,6 +82,10 @@ class HostError(ProductError):
     """One frontend failed; what served before still serves."""
 
     exit_code = Exit.SOME_FAILED
+
+
+class LockLostError(HostError):
+    """The lock under which the work was done is gone: someone took it away, or its holder died."""
 
 
 class BudgetError(ProductError):

@@ -26,7 +26,7 @@ _Choice = TypeVar("_Choice", bound=StrEnum)
 def parse(answer: Answer, slots: SlotSet) -> FrontendState:
     """Return what the probe found; HostError if the answer lacks something or is odd.
 
-    The host reports a proof only if it holds now (this boot, this device, this image), and a
+    The host reports a proof only if it holds now (this boot, this device, a known image), and a
     verdict only if it is of the image in the slot.
     """
     fields = _Fields(answer)
@@ -43,6 +43,7 @@ def parse(answer: Answer, slots: SlotSet) -> FrontendState:
         formats=tuple(one for one in PLATFORMS[platform].formats if one in offered),
         missing=answer.all("missing"),
         lock=_lock(fields),
+        missing_restarts=answer.all("missing_restart"),
     )
 
 
@@ -50,10 +51,14 @@ class _Fields:
     """Values of an answer by key, each as the type that it must be."""
 
     def __init__(self, answer: Answer) -> None:
+        self._answer = answer
         self._values = dict(answer.values)
 
     def has(self, key: str) -> bool:
         return key in self._values
+
+    def all(self, key: str) -> tuple[str, ...]:
+        return self._answer.all(key)
 
     def text(self, key: str) -> str:
         if key not in self._values:
@@ -87,6 +92,7 @@ def _status(fields: _Fields, slots: SlotSet, name: SlotName) -> SlotStatus:
         image=_image(fields, name),
         proof=_proof(fields, name),
         verdict=fields.choice(verdict, Verdict) if fields.has(verdict) else None,
+        missing_mounts=fields.all(f"{name}.missing_mount"),
     )
 
 

@@ -34,7 +34,14 @@ from slots.actions import (
     Seal,
     Unmount,
 )
-from slots.errors import HostError, LockedError, ProductError, Refused, VerificationError
+from slots.errors import (
+    HostError,
+    LockedError,
+    LockLostError,
+    ProductError,
+    Refused,
+    VerificationError,
+)
 from slots.manifest import HEAD_BYTES
 from slots.platform import PLATFORMS, Platform, restart_command
 from slots.slot import Service, SlotName, SlotSet
@@ -77,13 +84,13 @@ def script(platform: Platform | None, slots: SlotSet, call: str, nonce: str) -> 
 
 def library(platform: Platform) -> str:
     """Return the sh library of a platform: its PATH and all verbs."""
-    return f'PATH="{platform.path}"\n' + _source((*CORE, *platform.facts, *platform.verbs, *VERBS))
+    return _settings(platform) + _source((*CORE, *platform.facts, *platform.verbs, *VERBS))
 
 
 def universal_library() -> str:
     """Return a library that can only probe, for a host of which nothing is known yet."""
     branches = "".join(
-        f'{platform.uname})\nPATH="{platform.path}"\n{_source(platform.facts)};;\n'
+        f"{platform.uname})\n{_settings(platform)}{_source(platform.facts)};;\n"
         for platform in PLATFORMS.values()
         if platform.uname
     )
@@ -92,6 +99,12 @@ def universal_library() -> str:
         'refuse "uname -s says $(uname -s): there is no library for that"; };;\n'
     )
     return f"{_source(CORE)}case $(uname -s) in\n{branches}{unknown}esac\n"
+
+
+def _settings(platform: Platform) -> str:
+    """Return the platform's row as far as its scripts use it."""
+    restarts_by = next(iter(platform.restart), "")
+    return f'PATH="{platform.path}"\nRESTARTS_BY={shlex.quote(restarts_by)}\n'
 
 
 @cache
@@ -152,8 +165,9 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: PL
                 *("verb_seal", own, slot, release, artefact.format, artefact.size_bytes),
                 *(artefact.sha256, artefact.head_sha256),
             )
-        case Prove(slot, size_bytes, sha256):
-            return _words("verb_prove", own, slot, size_bytes, sha256)
+        case Prove(slot, release, format_, size_bytes, sha256, head_sha256):
+            image = (release, format_, size_bytes, sha256, head_sha256)
+            return _words("verb_prove", own, slot, *image)
         case Mount(slot, format_):
             return _words("verb_mount", own, slot, format_)
         case Flip(slot):
@@ -166,9 +180,10 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: PL
             assert_never(action)
 
 
-def probe_call() -> str:
+def probe_call(services: tuple[Service, ...] = ()) -> str:
     """Return the call that asks for everything a `FrontendState` holds."""
-    return "verb_probe"
+    lines = ['"$1" ' + _words(one.name, *one.restart[:1]) for one in services]
+    return "\n".join(("each_restart() {", ":", *lines, "}", "verb_probe"))
 
 
 def lock_call(holder: str, token: str) -> str:
@@ -268,17 +283,18 @@ def error_of(answer: Answer, host: str) -> ProductError | None:
         return HostError(f"{host}: the connection ended before the verb did")
     text = (answer.all("error") or ("no reason given",))[-1]
     message = f"{host}: {text}"
-    match answer.status:
-        case 0:
-            return None
-        case 20:
-            return Refused(message)
-        case 22:
-            return LockedError(message, hint="`deploy unlock` ends a holder that hangs")
-        case 23:
-            return VerificationError(message)
-        case _:
-            return HostError(message)
+    hint = answer.first("hint")
+    if answer.status == 0:
+        return None
+    return _ERRORS.get(answer.status, HostError)(message, hint=hint)
+
+
+_ERRORS: dict[int, type[ProductError]] = {
+    20: Refused,
+    22: LockedError,
+    23: VerificationError,
+    24: LockLostError,
+}
 
 
 def _value(line: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ class SlotState(StrEnum):
     EMPTY = "empty"  # no image head, no record of a write
     WRITING = "writing"  # the head is zero and a record says that a write began
     READY = "ready"  # an image head is present
+    UNKNOWN = "unknown"  # the host lacks a command that is needed to look
 
 
 class Verdict(StrEnum):
@@ -39,6 +40,7 @@ class DeviceKind(StrEnum):
     FILE = "file"  # a plain file: right in the sandbox, wrong elsewhere
     MISSING = "missing"
     OTHER = "other"
+    UNKNOWN = "unknown"  # the host lacks a command that is needed to look
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A digest that was read back from the slot. It holds for this boot and this device alone."""
+    """The digest that was read back from the slot, be it the image's or not.
+
+    It holds for this boot and this device alone.
+    """
 
     sha256: str
     boot_id: str
@@ -150,6 +155,7 @@ class SlotStatus:
     image: ImageRecord | None = None
     proof: Proof | None = None
     verdict: Verdict | None = None
+    missing_mounts: tuple[str, ...] = ()  # what the inventory mounts inside, and is not there
 
     @property
     def holds(self) -> ImageRecord | None:
@@ -157,6 +163,18 @@ class SlotStatus:
         if self.state is not SlotState.READY or self.image is None:
             return None
         return self.image if self.image.head_sha256 == self.head_sha256 else None
+
+    @property
+    def proven(self) -> bool:
+        """Whether what was read back in this boot is the image, to the bit."""
+        return self.holds is not None and self.proof is not None and not self.damaged
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something else than the image was read back in this boot."""
+        if self.holds is None or self.proof is None:
+            return False
+        return self.proof.sha256 != self.holds.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +208,7 @@ class FrontendState:
     formats: tuple[str, ...]  # artefact formats that this host can mount
     missing: tuple[str, ...] = ()  # commands that the verbs need and the host lacks
     lock: Lock | None = None
+    missing_restarts: tuple[str, ...] = ()  # services whose restart command the host lacks
 
     def status(self, name: SlotName) -> SlotStatus:
         """Return the status of the slot of this name."""

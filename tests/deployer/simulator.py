@@ -48,6 +48,10 @@ class UnhealthyError(Exception):
     """A check failed."""
 
 
+class DamagedError(Exception):
+    """A slot does not hold what it should."""
+
+
 @dataclass
 class SimulatedSlot:
     head: str = ""  # digest of the head, empty: zeros
@@ -58,11 +62,17 @@ class SimulatedSlot:
     verdict: tuple[Verdict, str] | None = None
     mounted: str = ""  # digest of the image that was mounted
     inner_mounts: bool = False
+    damaged: bool = False  # a bit of the body is not what was written
 
     @property
     def whole(self) -> str:
         """The digest of the image in the slot, empty if it is none."""
-        return self.body if self.head and self.head == head_of(self.body) else ""
+        fits = self.head and self.head == head_of(self.body) and not self.damaged
+        return self.body if fits else ""
+
+    def forget(self) -> None:
+        """Lose all records."""
+        self.record, self.writing, self.proof, self.verdict = None, False, "", None
 
 
 def head_of(sha256: str) -> str:
@@ -81,7 +91,7 @@ class Frontend:
         default_factory=lambda: {name: SimulatedSlot() for name in SlotName}
     )
     boot: int = 1
-    restarted: str = ""  # the image that the services run from
+    running: SlotName | None = None  # the slot that the services run from
 
     def state(self) -> FrontendState:
         link_kind = LinkKind.LINK if self.link else LinkKind.MISSING
@@ -106,7 +116,13 @@ class Frontend:
             image=cell.record,
             proof=proof,
             verdict=cell.verdict[0] if cell.verdict and cell.verdict[1] == held else None,
+            missing_mounts=("dev",) if cell.mounted and not cell.inner_mounts else (),
         )
+
+    @property
+    def restarted(self) -> str:
+        """The digest of the image that the services run from, empty: none."""
+        return self.cells[self.running].mounted if self.running else ""
 
     @property
     def served(self) -> str:
@@ -118,6 +134,7 @@ class Frontend:
         self.boot += 1
         for cell in self.cells.values():
             cell.mounted, cell.proof, cell.inner_mounts = "", "", False
+        self.running = None
 
     def run(self, action: Action, steps: int | None = None) -> None:
         """Do an action; with `steps`, crash after that many of its steps."""
@@ -127,11 +144,12 @@ class Frontend:
         if steps is not None:
             raise CrashError
 
-    def _steps(self, action: Action) -> Iterator[None]:  # noqa: C901, PLR0915 - one case per verb
+    def _steps(self, action: Action) -> Iterator[None]:  # noqa: C901, PLR0912, PLR0915 - one case per verb
         """Yield before each step that changes something."""
         match action:
             case Unmount(slot):
                 cell = self._free_to_change(slot)
+                assert self.running is not slot, "what is in use cannot be unmounted"
                 yield
                 cell.inner_mounts = False
                 yield
@@ -148,7 +166,7 @@ class Frontend:
                 yield
                 cell.body = f"part of {artefact.sha256}"
                 yield
-                cell.body = artefact.sha256
+                cell.body, cell.damaged = artefact.sha256, False
             case Seal(slot, artefact, release):
                 cell = self._writable(slot)
                 yield
@@ -157,15 +175,21 @@ class Frontend:
                 cell.record = record_of(artefact, release)
                 yield
                 cell.writing = False
-            case Prove(slot, _, sha256):
+            case Prove(slot):
                 cell = self.cells[slot]
+                assert cell.head == action.head_sha256, "what is proven must look so"
                 yield
-                assert cell.whole == sha256, "what is proven must be there"
-                cell.proof = sha256
+                cell.proof = ""
+                yield
+                cell.record = recorded(action)
+                yield
+                cell.proof = cell.whole or "d" * 64
+                if cell.proof != action.sha256:
+                    raise DamagedError
             case Mount(slot, _):
                 cell = self.cells[slot]
                 assert cell.whole, "only a whole image can be mounted"
-                assert cell.proof, "only a proven image is mounted"
+                assert cell.proof == cell.whole, "only a proven image is mounted"
                 yield
                 cell.mounted = cell.whole
                 yield
@@ -174,17 +198,22 @@ class Frontend:
                 cell = self.cells[slot]
                 assert cell.mounted, "the link never names an unmounted slot"
                 assert cell.inner_mounts, "nor one that lacks what belongs inside"
+                if self.link is not slot:
+                    yield
+                    cell.verdict = None
                 yield
                 self.link = slot
-            case Restart():
+            case Restart(left):
                 yield
-                self.restarted = self.served
+                if self.running in {left, None}:
+                    self.running = self.link
             case Check(slot):
                 yield
                 assert self.link is slot, "checks look at what is served"
                 if not self.healthy(self.served):
                     raise UnhealthyError
             case Judge(slot, verdict):
+                assert self.cells[slot].record, "a verdict is of a recorded image"
                 yield
                 self.cells[slot].verdict = (verdict, self.cells[slot].whole)
 
@@ -201,6 +230,12 @@ class Frontend:
 def record_of(artefact: Artefact, release: str) -> ImageRecord:
     return ImageRecord(
         release, artefact.format, artefact.size_bytes, artefact.sha256, artefact.head_sha256
+    )
+
+
+def recorded(proof: Prove) -> ImageRecord:
+    return ImageRecord(
+        proof.release, proof.format, proof.size_bytes, proof.sha256, proof.head_sha256
     )
 
 
@@ -246,7 +281,7 @@ def release(letter: str, size_bytes: int = 1 << 19, format_: str = "squashfs") -
 
 def serving(letter: str, healthy: Callable[[str], bool] = lambda _: True) -> Frontend:
     """A frontend that serves a good release from slot A."""
-    frontend = Frontend(slot_set(), healthy, SlotName.A)
+    frontend = Frontend(slot_set(), healthy, SlotName.A, running=SlotName.A)
     only = release(letter).artefacts[0]
     frontend.cells[SlotName.A] = SimulatedSlot(
         head=only.head_sha256,

@@ -7,7 +7,14 @@ import pytest
 from deployer.execute import perform
 from deployer.plan import Plan, plan_deploy
 from slots.actions import Action, Check, Flip, Judge, Restart
-from slots.errors import HostError, ProductError, RolledBackError, UnreachableError
+from slots.errors import (
+    HostError,
+    LockedError,
+    LockLostError,
+    ProductError,
+    RolledBackError,
+    UnreachableError,
+)
 from slots.slot import SlotName, Verdict
 from tests.deployer.simulator import Frontend, UnhealthyError, release, serving, slot_set
 
@@ -83,13 +90,17 @@ def test_a_failure_behind_the_flip_goes_back_and_judges(kind: type[Action]) -> N
     assert caught.value.message == ("cgi-b failed: broken; rolled back, slot A serves again")
     assert frontend.served == "a" * 64 == frontend.restarted
     assert frontend.cells[SlotName.B].verdict == (Verdict.BAD, "b" * 64)
+    assert frontend.cells[SlotName.A].verdict == (Verdict.GOOD, "a" * 64)
 
 
 def test_what_fails_after_going_back_is_told_too() -> None:
     frontend = serving("a", healthy=lambda _: False)
-    with pytest.raises(RolledBackError, match="serves again; and then: the check failed"):
+    with pytest.raises(RolledBackError, match="again; and then: the check failed") as caught:
         run_plan(frontend)
+    assert "the old image fails its check too: look at the check" in caught.value.hint
     assert frontend.served == "a" * 64
+    assert frontend.cells[SlotName.A].verdict is None  # nobody has seen it work again
+    assert frontend.cells[SlotName.B].verdict == (Verdict.BAD, "b" * 64)
 
 
 def test_a_way_back_that_fails_is_no_rollback_and_says_what_may_serve() -> None:
@@ -105,9 +116,10 @@ def test_the_first_deploy_that_fails_has_no_way_back_and_says_so() -> None:
         run_plan(frontend)
 
 
-def test_a_connection_that_is_lost_behind_the_flip_is_told_as_such() -> None:
+@pytest.mark.parametrize("error", [UnreachableError, LockLostError, LockedError])
+def test_what_is_lost_behind_the_flip_says_nothing_of_the_image(error: type[ProductError]) -> None:
     frontend = serving("a")
-    lost = UnreachableError("www1: lost the connection")
+    lost = error("www1: lost it")
     with pytest.raises(HostError, match="after the flip: slot B serves cgi-b, not yet checked"):
         run_plan(frontend, failing(Check, lost))
     assert frontend.served == "b" * 64

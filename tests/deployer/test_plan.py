@@ -25,11 +25,12 @@ from slots.slot import (
     FrontendState,
     LinkKind,
     Lock,
+    Service,
     SlotName,
     SlotState,
     Verdict,
 )
-from tests.deployer.simulator import Frontend, release, serving, slot_set
+from tests.deployer.simulator import DamagedError, Frontend, release, serving, slot_set
 
 OLD, NEW = release("a"), release("b")
 Change = Callable[[FrontendState], FrontendState]
@@ -39,6 +40,14 @@ def with_b(**changes: object) -> Change:
     def change(state: FrontendState) -> FrontendState:
         first, second = state.statuses
         return replace(state, statuses=(first, replace(second, **changes)))  # type: ignore[arg-type]
+
+    return change
+
+
+def with_a(**changes: object) -> Change:
+    def change(state: FrontendState) -> FrontendState:
+        first, second = state.statuses
+        return replace(state, statuses=(replace(first, **changes), second))  # type: ignore[arg-type]
 
     return change
 
@@ -80,7 +89,12 @@ SERVE = [Mount, Flip, Restart, Check, Judge]
         (with_state(link_target="cgi-old"), "points to cgi-old, which is neither slot", 2),
         (with_b(device_kind=DeviceKind.MISSING), "slot B: there is no /dev/disk/by-partl", 2),
         (with_b(device_kind=DeviceKind.FILE), "cgiB is a plain file, not a device", 2),
-        (with_b(device_kind=DeviceKind.OTHER), "cgiB is not a device", 2),
+        (with_b(device_kind=DeviceKind.OTHER), "cgiB is not a device that a slot", 2),
+        (with_b(size_bytes=0), "cgiB has no size", 2),
+        (with_a(device_kind=DeviceKind.MISSING), "slot A: there is no /dev/disk/by-partl", 2),
+        (with_a(device_kind=DeviceKind.OTHER), "cgiA is not a device that a slot", 2),
+        (with_a(mounted=False, mount_note="another device (8:1) is mounted"), "slot A: anoth", 2),
+        (with_state(missing_restarts=("worker: nope",)), "what restarts worker: nope", 2),
         (with_b(size_bytes=1 << 18), "slot B is too small: 0.2 MiB for the 0.5 MiB of cgi-b", 2),
         (with_b(mount_note="/dev/sdz is mounted there"), "slot B: /dev/sdz is mounted there", 2),
         (with_state(formats=("uzip",)), "it is squashfs, the host mounts uzip", 2),
@@ -106,7 +120,8 @@ def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back()
     plan = planned(serving("a"))
     assert (plan.active, plan.target) == (SlotName.A, SlotName.B)
     assert kinds(plan.actions) == [Erase, Fill, Seal, Prove, *SERVE]
-    assert kinds(plan.undo) == [Flip, Judge, Restart, Check]
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Check, Judge]
+    assert plan.undo[-1] == Judge(SlotName.A, Verdict.GOOD)
     assert plan.undo[0] == Flip(SlotName.A)
     assert plan.undo[1] == Judge(SlotName.B, Verdict.BAD)
     assert plan.facts[0] == "cgi-b as squashfs, 0.5 MiB: slot B 50 % full"
@@ -116,7 +131,22 @@ def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back()
 def test_a_mounted_slot_is_unmounted_before_it_is_written() -> None:
     frontend = serving("a")
     frontend.cells[SlotName.B].mounted = "c" * 64
-    assert kinds(planned(frontend).actions)[:2] == [Unmount, Erase]
+    assert kinds(planned(frontend).actions)[:3] == [Restart, Unmount, Erase]
+
+
+def test_services_that_a_cut_switch_left_are_moved_only_where_they_are_used() -> None:
+    frontend = serving("a")
+    frontend.cells[SlotName.B].mounted = "c" * 64
+    services = (Service("web", ("web",), always=True),)
+    slots = replace(frontend.slots, services=services)
+    plan = plan_deploy(slots, frontend.state(), NEW, None)
+    assert isinstance(plan, Plan)
+    assert plan.actions[0] == Restart(SlotName.B, (Service("web", ("web",)),))
+    assert Restart(SlotName.A, services) in plan.actions
+    without_link = replace(frontend.state(), link_kind=LinkKind.MISSING)
+    plan = plan_deploy(slots, without_link, NEW, SlotName.B)
+    assert isinstance(plan, Plan)
+    assert plan.actions[0] == Unmount(SlotName.B)
 
 
 def test_an_image_that_is_there_is_not_sent_again_but_proven_before_each_switch() -> None:
@@ -130,18 +160,85 @@ def test_an_image_that_is_there_is_not_sent_again_but_proven_before_each_switch(
     assert kinds(planned(frontend).actions) == [Prove, *SERVE]
 
 
-def test_an_image_of_which_the_record_is_lost_is_written_anew() -> None:
+def test_an_image_of_which_the_record_is_lost_is_known_by_its_head_and_proven() -> None:
     frontend = serving("a")
     for action in planned(frontend).actions[:4]:
         frontend.run(action)
-    frontend.cells[SlotName.B].record = None
-    assert kinds(planned(frontend).actions)[0] is Erase
+    for cell in frontend.cells.values():
+        cell.forget()
+    plan = planned(frontend)
+    assert kinds(plan.actions) == [Prove, *SERVE]
+    assert "its record is lost: it is proven" in plan.facts[1]
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Check]  # what A holds nobody can say
+    again = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(again, Plan)
+    assert (again.target, again.sends_bytes) == (SlotName.A, 0)
+
+
+def test_a_damaged_slot_is_written_anew_and_not_rolled_back_to() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions[:4]:
+        frontend.run(action)
+    frontend.cells[SlotName.B].damaged = True
+    plan = planned(frontend)
+    with pytest.raises(DamagedError):
+        frontend.run(plan.actions[0])
+    assert frontend.state().status(SlotName.B).damaged
+    refused = plan_rollback(frontend.slots, frontend.state(), [NEW])
+    assert str(refused) == (
+        "slot B is damaged: its digest is dddddddddddd…, not bbbbbbbbbbbb… of cgi-b "
+        "(deploy it again to slot B)"
+    )
+    plan = planned(frontend)
+    assert kinds(plan.actions)[0] is Erase
+    assert "slot B holds a damaged cgi-b" in plan.facts[1]
+
+
+def test_a_damaged_active_slot_is_named_and_the_other_one_taken() -> None:
+    frontend = serving("a")
+    frontend.cells[SlotName.A].proof = "d" * 64
+    refused = plan_deploy(frontend.slots, frontend.state(), OLD, SlotName.A)
+    assert "slot A is active and is a damaged cgi-a" in str(refused)
+    plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(plan, Plan)
+    assert plan.target is SlotName.B
+
+
+def test_a_mount_inside_that_is_gone_is_mounted_again() -> None:
+    frontend = serving("a")
+    frontend.cells[SlotName.A].inner_mounts = False
+    plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(plan, Plan)
+    assert kinds(plan.actions) == [Prove, Mount, Restart, Check, Judge]
+    assert "slot A lacks its mount dev: mounted again" in plan.facts
+
+
+def test_a_flip_that_was_cut_to_a_good_image_is_not_taken_for_done() -> None:
+    frontend = serving("a")
+    for action in planned(frontend).actions:
+        frontend.run(action)
+    back = plan_rollback(frontend.slots, frontend.state(), ())
+    assert isinstance(back, Plan)
+    for action in back.actions[:3]:  # Prove, Mount, Flip
+        frontend.run(action)
+    assert frontend.restarted != frontend.served
+    plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(plan, Plan)
+    assert kinds(plan.actions) == [Prove, Mount, Restart, Check, Judge]
 
 
 def test_the_first_deploy_has_no_way_back_and_says_so() -> None:
     plan = planned(Frontend(slot_set()))
     assert (plan.active, plan.target, plan.undo) == (None, SlotName.A, ())
     assert "there is no way back from a failed check" in " ".join(plan.facts)
+
+
+def test_without_a_link_the_way_back_is_the_other_slot_if_it_holds_an_image() -> None:
+    frontend = serving("a")
+    frontend.link = None
+    plan = planned(frontend, SlotName.B)
+    assert plan.undo[0] == Flip(SlotName.A)
+    assert "a failed check goes to slot A" in plan.facts[-1]
 
 
 def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
@@ -195,7 +292,7 @@ def test_a_rollback_goes_to_what_the_other_slot_holds() -> None:
         (lambda state: state, "slot B is empty"),
         (with_b(state=SlotState.WRITING), "slot B is writing"),
         (with_b(state=SlotState.READY, head_sha256="9" * 64), "of which no record is left"),
-        (with_state(link_kind=LinkKind.MISSING), "nothing was deployed"),
+        (with_state(link_kind=LinkKind.MISSING), "nothing serves"),
         (with_state(lock=lock(alive=True)), "is at work"),
     ],
 )

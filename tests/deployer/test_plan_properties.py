@@ -43,12 +43,22 @@ def perform(frontend: Frontend, plan: Plan) -> bool:
     return True
 
 
-def perform_cut(frontend: Frontend, plan: Plan, at: int, steps: int) -> None:
-    for number, action in enumerate(plan.actions):
+def perform_cut(
+    frontend: Frontend, plan: Plan, at: int, steps: int, *, undoing: bool = False
+) -> None:
+    """Run a plan (and its way back, if a check fails), but end in the step that is given."""
+    actions, undo = list(plan.actions), list(plan.undo if undoing else ())
+    for number, action in enumerate(actions):  # grows by the way back
         try:
             frontend.run(action, steps if number == at else None)
-        except (CrashError, UnhealthyError):
+        except CrashError:
             return
+        except UnhealthyError:
+            del actions[number + 1 :]
+            if not undo:
+                return
+            actions += undo
+            undo.clear()
 
 
 @given(at=st.integers(0, 9), steps=st.integers(0, 3), again=CUTS)
@@ -77,6 +87,38 @@ def test_a_cut_plan_is_continued_by_the_next(
     assert cell.verdict == (Verdict.GOOD, cell.whole)
     assert frontend.restarted == frontend.served
     assert deploy(frontend, wanted).actions == ()
+
+
+@given(
+    runs=st.lists(
+        st.tuples(
+            st.sampled_from([OLD, NEW, OTHER, None]),  # None: a rollback
+            *(st.integers(0, 11), st.integers(0, 3), st.booleans(), st.booleans()),
+        ),
+        max_size=8,
+    )
+)
+def test_whenever_nothing_is_to_do_the_services_run_from_what_is_served(
+    runs: list[tuple[Release | None, int, int, bool, bool]],
+) -> None:
+    frontend = serving("a", healthy=lambda sha256: sha256 != "c" * 64)
+    for wanted, at, steps, forget, power_cut in runs:
+        plan = (
+            plan_deploy(frontend.slots, frontend.state(), wanted, None, allow_bad=True)
+            if wanted
+            else plan_rollback(frontend.slots, frontend.state(), (OLD, NEW, OTHER))
+        )
+        if isinstance(plan, Plan):
+            perform_cut(frontend, plan, at, steps, undoing=True)
+        for cell in frontend.cells.values() if forget else ():
+            cell.forget()
+        if power_cut:
+            frontend.reboot()
+        for release_ in (OLD, NEW, OTHER):
+            done = plan_deploy(frontend.slots, frontend.state(), release_, None, allow_bad=True)
+            if isinstance(done, Plan) and not done.actions:
+                assert frontend.running is frontend.link
+                assert frontend.restarted == frontend.served == release_.artefacts[0].sha256
 
 
 @given(cuts=CUTS)

@@ -13,9 +13,14 @@ verb_lock fedcba9876543210 'ann @ desk rm -rf /'
 # mount
 verb_mount fedcba9876543210 B squashfs
 # probe
+each_restart() {
+:
+"$1" nginx
+"$1" worker sv
+}
 verb_probe
 # prove
-verb_prove fedcba9876543210 B 65536 abababababababababababababababababababababababababababababababab
+verb_prove fedcba9876543210 B cgi-1.0 uzip 65536 abababababababababababababababababababababababababababababababab cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 # restart
 each_service() {
 :

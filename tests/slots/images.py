@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from slots.actions import Prove
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES, Artefact, Format
+from slots.slot import SlotName
 
 MAGIC: dict[Format, tuple[int, bytes]] = {
     "uzip": (0, b"#!/bin/sh\n#V4.0 Format\n"),
@@ -49,6 +51,14 @@ def of_bytes(data: bytes, format_: Format) -> Image:
         cluster_bytes=0,
     )
     return Image(data, artefact)
+
+
+def proof(slot: SlotName, artefact: Artefact, release: str = "r1") -> Prove:
+    """Return the action that proves an image in a slot."""
+    return Prove(
+        *(slot, release, artefact.format),
+        *(artefact.size_bytes, artefact.sha256, artefact.head_sha256),
+    )
 
 
 def with_magic(format_: Format, size_bytes: int, seed: int = 1) -> Image:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slots import scripts
-from slots.errors import HostError, LockedError, Refused, VerificationError
+from slots.errors import HostError, LockedError, LockLostError, Refused, VerificationError
 from slots.probe import parse
 from slots.scripts import Answer
 from slots.slot import LinkKind, Slot, SlotName, SlotSet, SlotState
@@ -87,14 +87,18 @@ def test_nothing_in_an_answer_steers_a_terminal() -> None:
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(20, Refused), (21, HostError), (22, LockedError), (23, VerificationError), (7, HostError)],
+    [
+        *((20, Refused), (21, HostError), (22, LockedError), (23, VerificationError)),
+        *((24, LockLostError), (7, HostError)),
+    ],
 )
 def test_statuses_become_errors_that_name_the_host(status: int, error: type[Exception]) -> None:
-    answer = Answer(status, (("error", "early"), ("error", "why")), complete=True)
+    answer = Answer(status, (("error", "early"), ("hint", "do"), ("error", "why")), complete=True)
     found = scripts.error_of(answer, "www1")
     assert type(found) is error
     assert found is not None
     assert found.message == "www1: why"
+    assert found.hint == "do"
 
 
 def test_success_is_no_error() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slots import scripts
-from slots.actions import Erase, Fill, Flip, Judge, Mount, Prove, Restart, Seal, Unmount
+from slots.actions import Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
 from slots.errors import VerificationError
 from slots.freebsd import FreeBSD
 from slots.manifest import HEAD_BYTES
@@ -133,7 +133,7 @@ def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
         (Erase(name), b""),
         (Fill(name, art), image.body),
         (Seal(name, art, "r1"), image.head),
-        (Prove(name, art.size_bytes, art.sha256), b""),
+        (images.proof(name, art), b""),
     ):
         answer = host.do(action, token, payload)
         assert answer.status == 0, (action, answer)
@@ -275,9 +275,27 @@ def test_a_damaged_slot_is_not_proven(host: Host, world: World) -> None:
             disk.seek(HEAD_BYTES + 5)
             disk.write(b"\x00\xff")
         art = image.artefact
-        answer = host.do(Prove(A, art.size_bytes, art.sha256), token)
+        answer = host.do(images.proof(A, art), token)
     assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
-    assert host.probe().status(A).holds is None
+    assert host.probe().status(A).damaged
+
+
+def test_a_device_that_is_no_disk_is_not_taken_for_a_slot(host: Host, world: World) -> None:
+    (world.folder / "dev/ada0p6").write_bytes(b"")
+    assert host.probe().status(B).device_kind is DeviceKind.OTHER
+    with host.lock() as token:
+        assert host.do(Erase(B), token).status == 20
+
+
+def test_the_verdict_is_gone_for_good_before_the_link_is_renamed(host: Host, world: World) -> None:
+    with host.lock() as token:
+        serve(host, A, uzip(), token)
+        serve(host, B, uzip(2), token)
+        before = len(world.log)
+        host.do(Flip(A), token)
+    log = world.log[before:]
+    assert ["fsync", host.slots.records] in log[: log.index(["rename", host.slots.link])]
+    assert host.probe().status(A).verdict is None
 
 
 def test_what_a_chroot_needs_is_mounted_in_order_and_undone_in_reverse(
@@ -312,8 +330,15 @@ def test_what_a_chroot_needs_is_mounted_in_order_and_undone_in_reverse(
         assert sorted(path.name for path in Path(root, "dev").iterdir()) == ["null"]
         assert Path(root, "etc/host/hosts").read_text() == "192.0.2.1 www\n"
         assert host.do(Mount(A, "uzip"), token).all("mounted") == ()
+        assert host.probe().status(A).missing_mounts == ()
+        gone = [one for one in world.state["mounts"] if not one["node"].endswith("/data")]
+        world.change(mounts=gone)
+        assert host.probe().status(A).missing_mounts == ("data",)
+        again = host.do(Mount(A, "uzip"), token)
+        assert again.all("mounted") == (f"{root}/data",)
         undone = host.do(Unmount(A), token)
-    assert undone.all("unmounted") == tuple(reversed(answer.all("mounted")))
+    assert set(undone.all("unmounted")) == set(answer.all("mounted"))
+    assert undone.all("unmounted")[-1] == root
     assert world.state["mounts"] == []
 
 

@@ -62,12 +62,12 @@ def calls(platform_name: str) -> dict[str, str]:
     platform = PLATFORMS[platform_name]
     actions = (
         *(Unmount(A), Erase(A), Fill(A, ARTEFACT), Seal(A, ARTEFACT, "cgi-1.0")),
-        *(Prove(B, 65536, "ab" * 32), Mount(B, "squashfs"), Flip(B)),
+        *(Prove(B, "cgi-1.0", "uzip", 65536, "ab" * 32, "cd" * 32), Mount(B, "squashfs"), Flip(B)),
         *(Restart(A, SERVICES), Judge(B, Verdict.BAD)),
     )
     rendered = {type(one).__name__.lower(): scripts.call(platform, one, TOKEN) for one in actions}
     return rendered | {
-        "probe": scripts.probe_call(),
+        "probe": scripts.probe_call(SERVICES),
         "lock": scripts.lock_call("ann @ desk\nrm -rf /", TOKEN),
         "unlock": scripts.unlock_call(),
         "users": scripts.users_call(B),

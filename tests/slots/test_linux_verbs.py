@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slots import scripts
-from slots.actions import Erase, Fill, Flip, Mount, Prove, Restart, Seal, Unmount
+from slots.actions import Erase, Fill, Flip, Mount, Restart, Seal, Unmount
 from slots.errors import VerificationError
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES
@@ -103,7 +103,7 @@ def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
         (Erase(name), b""),
         (Fill(name, art), image.body),
         (Seal(name, art, "r1"), image.head),
-        (Prove(name, art.size_bytes, art.sha256), b""),
+        (images.proof(name, art), b""),
     ):
         answer = host.do(action, token, payload)
         assert answer.status == 0, (action, answer)
@@ -203,6 +203,24 @@ def test_a_mount_over_the_slot_is_told_and_not_served(host: Host, tmp_path: Path
             assert host.do(action, token).status == 20
 
 
+def test_a_wrong_device_of_the_slot_that_serves_is_told(host: Host, tmp_path: Path) -> None:
+    with host.lock() as token:
+        serve(host, A, images.squashfs(tmp_path, "one"), token)
+    a, b = host.slots.slots
+    host.slots = replace(host.slots, slots=(replace(a, device="/dev/null"), b))
+    assert host.probe().status(A).device_kind is DeviceKind.OTHER
+    host.slots = replace(host.slots, slots=(replace(a, device=b.device), b))
+    assert "another device" in host.probe().status(A).mount_note
+
+
+def test_a_full_disk_is_the_reason_that_is_given(host: Host) -> None:
+    Path(host.slots.records).mkdir()
+    inside(host, "mount", "-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", host.slots.records)
+    answer = host.run(scripts.lock_call("ann", secrets.token_hex(8)))
+    assert answer.status == 21
+    assert answer.first("error").endswith(".claim: No space left on device")
+
+
 def test_a_plain_file_where_the_device_should_be_is_refused(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "plain"
     file.write_bytes(bytes(SLOT_BYTES))
@@ -224,9 +242,9 @@ def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_pat
         with Path(host.slots.slot(A).device).open("r+b") as device:
             device.seek(HEAD_BYTES + 9)
             device.write(b"\xff\x00")
-        answer = host.do(Prove(A, art.size_bytes, art.sha256), token)
+        answer = host.do(images.proof(A, art), token)
     assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
-    assert host.probe().status(A).holds is None
+    assert host.probe().status(A).damaged
 
 
 def test_a_half_written_slot_cannot_be_mounted_by_anyone(host: Host, tmp_path: Path) -> None:
@@ -282,8 +300,14 @@ def test_what_a_chroot_needs_is_mounted_inside_and_undone(host: Host, tmp_path: 
         assert inside(host, "cat", f"{root}/etc/host/hosts") == "192.0.2.1 www\n"
         assert host.do(Mount(A, "squashfs"), token).all("mounted") == ()
         assert host.probe().status(A).mounted
+        assert host.probe().status(A).missing_mounts == ()
+        inside(host, "umount", f"{root}/tmp")
+        assert host.probe().status(A).missing_mounts == ("tmp",)
+        again = host.do(Mount(A, "squashfs"), token)
+        assert again.all("mounted") == (f"{root}/tmp",)
         undone = host.do(Unmount(A), token)
-        assert undone.all("unmounted") == tuple(reversed(answer.all("mounted")))
+        assert set(undone.all("unmounted")) == set(answer.all("mounted"))
+        assert undone.all("unmounted")[-1] == root
     assert root not in inside(host, "cat", "/proc/self/mountinfo").replace("\\040", " ")
 
 

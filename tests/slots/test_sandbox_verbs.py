@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import secrets
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -11,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from slots import scripts
-from slots.actions import Erase, Fill, Flip, Judge, Mount, Prove, Restart, Seal, Unmount
-from slots.errors import HostError, LockedError, Refused, VerificationError
+from slots.actions import Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
+from slots.errors import HostError, LockedError, LockLostError, Refused, VerificationError
 from slots.manifest import HEAD_BYTES
+from slots.probe import parse
 from slots.sandbox import Sandbox
 from slots.slot import (
     DeviceKind,
@@ -71,7 +74,7 @@ def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
         (Erase(name), b""),
         (Fill(name, art), image.body),
         (Seal(name, art, "r1"), image.head),
-        (Prove(name, art.size_bytes, art.sha256), b""),
+        (images.proof(name, art), b""),
     ):
         answer = host.do(action, token, payload)
         assert answer.status == 0, (action, answer)
@@ -127,7 +130,7 @@ def test_every_verb_can_be_run_twice(host: Host, tmp_path: Path) -> None:
             (Erase(A), b""),
             (Fill(A, art), image.body),
             (Seal(A, art, "r1"), image.head),
-            (Prove(A, art.size_bytes, art.sha256), b""),
+            (images.proof(A, art), b""),
             (Mount(A, "squashfs"), b""),
             (Flip(A), b""),
             (Restart(B, ()), b""),
@@ -237,18 +240,110 @@ def test_a_head_that_was_damaged_on_the_way_is_not_written(host: Host) -> None:
     assert host.probe().status(A).state is SlotState.WRITING
 
 
-def test_a_damaged_slot_is_not_proven_and_forgets_its_image(host: Host, tmp_path: Path) -> None:
+def test_a_damaged_slot_is_not_proven_and_says_what_it_holds_instead(
+    host: Host, tmp_path: Path
+) -> None:
     image = images.squashfs(tmp_path, "one")
     art = image.artefact
     with host.lock() as token:
         write(host, A, image, token)
         damage(host.slots.slot(A).device, HEAD_BYTES + 77)
-        answer = host.do(Prove(A, art.size_bytes, art.sha256), token)
+        answer = host.do(images.proof(A, art), token)
     assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
     data = Path(host.slots.slot(A).device).read_bytes()[: art.size_bytes]
     assert answer.first("actual") == hashlib.sha256(data).hexdigest()
+    assert "slot A is damaged" in answer.first("error")
+    assert answer.first("hint") == "deploy it again to slot A"
     status = host.probe().status(A)
-    assert (status.image, status.proof) == (None, None)
+    assert status.damaged
+    assert not status.proven
+    assert status.holds is not None
+    assert status.proof is not None
+    assert status.proof.sha256 == answer.first("actual")
+
+
+def test_a_proof_notes_an_image_of_which_the_record_is_lost(host: Host, tmp_path: Path) -> None:
+    image = images.squashfs(tmp_path, "one")
+    with host.lock() as token:
+        write(host, A, image, token)
+        before = host.probe().status(A)
+        for record in Path(host.slots.records).glob("cgi.A.*"):
+            record.unlink()
+        assert host.probe().status(A).holds is None
+        assert host.do(images.proof(A, image.artefact), token).status == 0
+        assert host.probe().status(A).holds == before.holds
+        assert host.probe().status(A).proven
+        assert host.do(Judge(A, Verdict.GOOD), token).status == 0
+
+
+def test_a_flip_drops_the_verdict_of_its_slot_unless_the_link_stays(
+    host: Host, tmp_path: Path
+) -> None:
+    with host.lock() as token:
+        mounted_active(host, tmp_path, token)
+        for name in (A, B):
+            assert host.do(Judge(name, Verdict.GOOD), token).status == 0
+        host.do(Flip(B), token)
+        assert host.probe().status(B).verdict is Verdict.GOOD
+        host.do(Flip(A), token)
+        assert host.probe().status(A).verdict is None
+        assert host.probe().status(B).verdict is Verdict.GOOD
+
+
+def test_a_command_that_the_host_lacks_leaves_its_slots_unknown(host: Host, tmp_path: Path) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    needed = host.run('say needed "$NEEDED"').first("needed").split()
+    for name in {*needed, "id"} - {"dd"}:
+        found = shutil.which(name)
+        assert found is not None
+        (commands / name).symlink_to(found)
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+    host.platform = replace(Sandbox(), path=str(commands))
+    state = host.probe()
+    assert state.missing == ("dd",)
+    for status in state.statuses:
+        assert (status.state, status.device_kind) == (SlotState.UNKNOWN, DeviceKind.UNKNOWN)
+        assert (status.holds, status.mounted) == (None, False)
+        assert status.mount_note == "not known: the host lacks dd"
+
+
+def test_a_restart_command_that_the_host_lacks_is_told_by_the_probe(host: Host, shell: str) -> None:
+    host.shell = shell
+    services = (
+        Service("web", ("web",), ("touch", "x")),
+        Service("by path", ("web",), (f"{host.slots.records}/absent",)),
+        Service("by-name", ("web",), ("no-such-cmd", "x")),
+        Service("nameless", ("web",)),
+    )
+    state = parse(host.run(scripts.probe_call(services)), host.slots)
+    assert state.missing_restarts == (
+        f"by path: {host.slots.records}/absent",
+        "by-name: no-such-cmd",
+        "nameless: no command is named",
+    )
+
+
+def test_a_folder_of_records_that_cannot_be_is_named_with_the_reason(
+    host: Host, shell: str, tmp_path: Path
+) -> None:
+    host.shell = shell
+    file = tmp_path / "file"
+    file.touch()
+    for records, reason in ((str(file), "File exists"), (f"{file}/below", "Not a directory")):
+        host.slots = replace(host.slots, records=records)
+        answer = host.run(scripts.lock_call("ann", secrets.token_hex(8)))
+        assert answer.status == 21
+        assert reason in answer.first("error")
+        assert "name another folder (records) in the inventory" in answer.first("hint")
+    host.slots = replace(host.slots, records="/proc")
+    answer = host.run(scripts.lock_call("ann", secrets.token_hex(8)))
+    assert answer.status == 21
+    assert re.fullmatch(
+        r"cannot write /proc/\.cgi\.\d+\.claim: (No such file or directory|Permission denied)",
+        answer.first("error"),
+    )
 
 
 def test_a_proof_of_another_boot_is_no_proof(host: Host, tmp_path: Path) -> None:
@@ -318,7 +413,20 @@ def test_only_the_holder_of_the_lock_changes_anything(host: Host) -> None:
         assert lock.alive
         assert lock.holder == "ann@desk"
     assert host.probe().lock is None
-    assert host.do(Erase(A), token).status == 22
+    ended = host.do(Erase(A), token)
+    assert isinstance(scripts.error_of(ended, "www1"), LockLostError)
+    assert "was taken away (did someone run `deploy unlock`?)" in ended.first("error")
+
+
+def test_a_lock_whose_holder_died_is_told_as_such(host: Host) -> None:
+    with host.lock("ann@desk") as token:
+        lock = host.probe().lock
+        assert lock is not None
+        os.kill(lock.pid, signal.SIGKILL)
+        wait_until_gone_or_zombie(lock.pid)
+        answer = host.do(Erase(A), token)
+    assert isinstance(scripts.error_of(answer, "www1"), LockLostError)
+    assert f"ended: process {lock.pid}, which held it, died" in answer.first("error")
 
 
 def test_the_lock_of_a_killed_holder_is_stale_and_taken_over(host: Host) -> None:
@@ -553,6 +661,7 @@ def test_users_of_a_slot_are_found_and_keep_it_mounted(host: Host, tmp_path: Pat
             answer = host.do(Unmount(A), token)
             assert answer.status == 20
             assert line in answer.first("error")
+            assert answer.first("hint") == "end it, then deploy again"
         assert host.do(Unmount(A), token).status == 0
 
 
@@ -580,7 +689,7 @@ def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path) 
             services = (Service("worker", ("sleep",), ("sh", "-c", "echo no; exit 3")),)
             answer = host.do(Restart(A, services), token)
     assert answer.status == 21
-    assert "worker" in answer.first("error")
+    assert answer.first("error") == "not restarted: worker: status 3: no"
     assert "status 3: no" in answer.first("failed")
     assert answer.all("straggler") == (f"{worker.pid} sleep",)
 

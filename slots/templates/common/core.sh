@@ -19,8 +19,15 @@ stop() { # STATUS TEXT
 }
 refuse() { stop 20 "$1"; }     # a rule is broken, nothing was changed
 fail() { stop 21 "$1"; }
-occupied() { stop 22 "$1"; }   # by a live holder
+occupied() { # by a live holder
+    say hint '`deploy unlock` ends a holder that hangs'
+    stop 22 "$1"
+}
 mismatch() { stop 23 "$1"; }
+lost() { # the lock: nothing more may be changed under it
+    say hint 'deploy again'
+    stop 24 "$1"
+}
 
 try() { # COMMAND...: what it said is in $said
     said=$("$@" 2>&1 </dev/null 3<&- 4>&-)
@@ -61,7 +68,7 @@ finish() { # STATUS
     [ -z "$own_lock" ] || release "$RECORDS/$SET.lock"
     rm -f -- "$scratch".*
     case $finish_status in
-        0 | 20 | 21 | 22 | 23) ;;
+        0 | 20 | 21 | 22 | 23 | 24) ;;
         129 | 130 | 141 | 143)
             say error "ended by a signal ($((finish_status - 128)))"
             finish_status=21
@@ -160,8 +167,27 @@ is_active() { # does the link name the chosen slot, by its text or by where it l
 # --- records: each written beside, made durable, renamed ------------------------------------------
 need_records() {
     [ -d "$RECORDS" ] && return 0
-    try mkdir -p -- "$RECORDS" || fail "cannot make the folder of records: $said"
+    try mkdir -p -- "$RECORDS" || {
+        records_hint
+        fail "cannot make the folder of records: $said"
+    }
     durable "${RECORDS%/*}/"
+}
+
+records_hint() {
+    say hint "records lie in $RECORDS: make that possible, or name another folder (records) in the inventory"
+}
+
+unwritten() { # PATH: fail, with the system's reason; shells say only that it did not work
+    if try dd if=/dev/zero of="$1" bs=4096 count=1; then
+        said='it failed for a moment'
+    else
+        said=${said%%"$NL"*}
+        said=${said##*: }
+    fi
+    rm -f -- "$1"
+    records_hint
+    fail "cannot write $1: $said"
 }
 
 put() { # NAME LINE...
@@ -171,7 +197,7 @@ put() { # NAME LINE...
         && durable "$put_path.partial" \
         && mv -f -- "$put_path.partial" "$put_path" \
         && durable "$RECORDS" \
-        || fail "cannot write the record $put_path"
+        || unwritten "$put_path.partial"
 }
 
 drop() { # NAME...
@@ -221,16 +247,16 @@ write_claim() { # PATH TOKEN HOLDER
     boot_id
     started "$$"
     {
-        printf 'holder=%s\ntoken=%s\npid=%s\n' "$3" "$2" "$$"
-        printf 'start=%s\nboot_id=%s\nsince=%s\n' "$started" "$boot_id" "$(date +%s)"
-    } >"$1" || fail "cannot write $1"
+        printf 'holder=%s\ntoken=%s\npid=%s\n' "$3" "$2" "$$" \
+            && printf 'start=%s\nboot_id=%s\nsince=%s\n' "$started" "$boot_id" "$(date +%s)"
+    } 2>/dev/null >"$1" || unwritten "$1"
 }
 
 claim() { # PATH TOKEN HOLDER: status 1 if a live process has it (claim_* say which)
     write_claim "$scratch.claim" "$2" "$3"
     claim_tries=0
     while [ "$claim_tries" -lt 30 ]; do
-        if ln -- "$scratch.claim" "$1" 2>/dev/null; then
+        if try ln -- "$scratch.claim" "$1"; then
             rm -f "$scratch.claim"
             return 0
         fi
@@ -242,7 +268,7 @@ claim() { # PATH TOKEN HOLDER: status 1 if a live process has it (claim_* say wh
         fi
         claim_tries=$((claim_tries + 1))
     done
-    fail "cannot make $1"
+    fail "cannot make $1: $said"
 }
 
 # The right to remove a dead claim is a folder named by that claim's token: one process gets it,
@@ -267,9 +293,17 @@ release() { # PATH: if it is ours
 }
 
 need_lock() { # TOKEN
-    read_claim "$RECORDS/$SET.lock" || occupied "nobody holds the lock of set $SET: lock it first"
-    [ "$claim_token" = "$1" ] || occupied \
-        "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
-    claim_lives || occupied "the holder of the lock of set $SET is gone: lock it again"
+    if ! read_claim "$RECORDS/$SET.lock"; then
+        taken_away
+    elif [ "$claim_token" != "$1" ]; then
+        ! claim_lives || occupied \
+            "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+        taken_away
+    fi
+    claim_lives || lost "the lock of set $SET ended: process $claim_pid, which held it, died"
     own_token=$1
+}
+
+taken_away() {
+    lost "the lock of set $SET was taken away (did someone run \`deploy unlock\`?)"
 }

@@ -1,16 +1,27 @@
 # What a probe says. It changes nothing, and needs no lock.
 verb_probe() {
+    probe_lacks=''
+    for probe_command in $NEEDED; do
+        command -v "$probe_command" >/dev/null 2>&1 || {
+            say missing "$probe_command"
+            probe_lacks="$probe_lacks $probe_command"
+        }
+    done
+    each_restart probe_restart
     boot_id
     say platform "$PLATFORM"
     say boot_id "$boot_id"
     probe_link
     formats
-    for probe_command in $NEEDED; do
-        command -v "$probe_command" >/dev/null 2>&1 || say missing "$probe_command"
-    done
     probe_lock
     probe_slot A
     probe_slot B
+}
+
+probe_restart() { # SERVICE [COMMAND]: is there what restarts it?
+    probe_command=${2:-$RESTARTS_BY}
+    [ -n "$probe_command" ] && command -v "$probe_command" >/dev/null 2>&1 \
+        || say missing_restart "$1: ${probe_command:-no command is named}"
 }
 
 probe_link() {
@@ -35,14 +46,18 @@ probe_lock() {
 
 probe_slot() { # A|B
     choose "$1"
-    device_kind
-    device_size=0
-    [ "$device_kind" != "$SLOT_KIND" ] || device_size
+    STATE=unknown head_sha256='' head_format='' HERE=no NOTE='' ELSEWHERE=''
+    device_kind=unknown device_size=0
+    if [ -n "$probe_lacks" ]; then
+        NOTE="not known: the host lacks$probe_lacks" # an answer without it would be a guess
+    else
+        device_kind
+        STATE=empty
+    fi
     if [ "$device_kind" = "$SLOT_KIND" ]; then
+        device_size
         inspect
         look
-    else
-        STATE=empty head_sha256='' head_format='' HERE=no NOTE='' ELSEWHERE=''
     fi
     [ -z "$ELSEWHERE" ] || NOTE="${NOTE:+$NOTE; }also mounted at$ELSEWHERE"
     say "$1.device_kind" "$device_kind"
@@ -52,10 +67,15 @@ probe_slot() { # A|B
     say "$1.head_format" "$head_format"
     say "$1.mounted" "$HERE"
     say "$1.mount_note" "$NOTE"
+    [ "$HERE" = no ] || each_inner probe_inner
     probe_image
 }
 
-probe_image() { # of the chosen slot; a proof or a verdict only if it is of this very image, now
+probe_inner() { # KIND AT ...: what belongs inside the slot and is not there
+    is_mounted "$MOUNT/$2" || say "$SLOT.missing_mount" "$2"
+}
+
+probe_image() { # of the chosen slot; a verdict only if it is of this image, a proof if it holds now
     get "$SLOT.image" sha256 || return 0
     probe_sha256=$got
     for probe_key in release format size sha256 head_sha256; do
@@ -69,10 +89,11 @@ probe_image() { # of the chosen slot; a proof or a verdict only if it is of this
         say "$SLOT.verdict" "$got"
     fi
     device_id
-    get "$SLOT.proof" sha256 && [ "$got" = "$probe_sha256" ] || return 0
     get "$SLOT.proof" boot_id && [ "$got" = "$boot_id" ] || return 0
     get "$SLOT.proof" device && [ "$got" = "$device_id" ] || return 0
-    say "$SLOT.proof.sha256" "$probe_sha256"
+    got=''
+    get "$SLOT.proof" sha256 || :
+    say "$SLOT.proof.sha256" "$got"
     say "$SLOT.proof.boot_id" "$boot_id"
     say "$SLOT.proof.device" "$device_id"
     get "$SLOT.proof" at || :

@@ -44,7 +44,7 @@ note_child() { # the writer's claim lives as long as its dd, even if this shell 
     cat -- "$own_writer" >"$scratch.note" 2>/dev/null \
         && printf 'child=%s\nchild_start=%s\n' "$child" "$started" >>"$scratch.note" \
         && mv -f -- "$scratch.note" "$own_writer" \
-        || fail "cannot note the writer in $own_writer"
+        || unwritten "$scratch.note"
 }
 
 head_sha256() { # $head_sha256, empty if the head cannot be read

@@ -84,31 +84,43 @@ verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the 
     copy_pages "$scratch.head" 0 1
     head_sha256
     [ "$head_sha256" = "$7" ] || mismatch "slot $SLOT: the head reads back different from what was written"
-    put "$SLOT.image" "release=$3" "format=$4" "size=$5" "sha256=$6" "head_sha256=$head_sha256"
+    note_image "$3" "$4" "$5" "$6" "$7"
     drop "$SLOT.writing"
     say sealed "$head_sha256"
 }
 
-verb_prove() { # TOKEN A|B SIZE SHA256
+verb_prove() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256
     need_lock "$1"
     choose "$2"
     right_kind
-    big_enough "$3"
+    big_enough "$5"
     bypass_caches
     drop "$SLOT.proof"
-    prove_got=$({ { read_slot "$3" 2>"$scratch.dd" || echo unreadable >&5; } | sha256; } 5>&1)
+    prove_got=$({ { read_slot "$5" 2>"$scratch.dd" || echo unreadable >&5; } | sha256; } 5>&1)
     case $prove_got in
         unreadable*) fail "slot $SLOT: cannot read $DEVICE: $(cat "$scratch.dd")" ;;
     esac
-    if [ "$prove_got" != "$4" ]; then
-        drop "$SLOT.image"
-        say actual "$prove_got"
-        mismatch "slot $SLOT: $DEVICE does not hold the image: its digest is $prove_got, not $4"
-    fi
+    # Both are kept where they differ: so the next plan knows what is damaged, and by how much.
+    note_image "$3" "$4" "$5" "$6" "$7"
     boot_id
     device_id
-    put "$SLOT.proof" "sha256=$4" "boot_id=$boot_id" "device=$device_id" "at=$(date +%s)"
-    say proved "$4"
+    put "$SLOT.proof" "sha256=$prove_got" "boot_id=$boot_id" "device=$device_id" "at=$(date +%s)"
+    if [ "$prove_got" != "$6" ]; then
+        say actual "$prove_got"
+        if is_active; then
+            say hint "deploy to the other slot: $LINK names this one"
+        else
+            say hint "deploy it again to slot $SLOT"
+        fi
+        mismatch "slot $SLOT is damaged: $DEVICE has the digest $prove_got, not $6 of $3"
+    fi
+    say proved "$6"
+}
+
+note_image() { # RELEASE FORMAT SIZE SHA256 HEAD_SHA256: unless the record says just that
+    set -- "release=$1" "format=$2" "size=$3" "sha256=$4" "head_sha256=$5"
+    [ "$(cat -- "$RECORDS/$SET.$SLOT.image" 2>/dev/null)" = "$1$NL$2$NL$3$NL$4$NL$5" ] \
+        || put "$SLOT.image" "$@"
 }
 
 # --- mounts ---------------------------------------------------------------------------------------
@@ -208,7 +220,10 @@ verb_unmount() { # TOKEN A|B
     if [ "$HERE" = no ] && [ -n "$NOTE" ]; then refuse "slot $SLOT: $NOTE"; fi
     [ "$HERE" = yes ] || return 0
     users
-    [ -z "$users" ] || refuse "slot $SLOT: $MOUNT is in use by $(shown_users)"
+    [ -z "$users" ] || {
+        say hint 'end it, then deploy again'
+        refuse "slot $SLOT: $MOUNT is in use by $(shown_users)"
+    }
     mounts_inside
     while IFS= read -r unmount_path; do
         [ -z "$unmount_path" ] || unmount_or_fail "$unmount_path"
@@ -248,6 +263,8 @@ verb_flip() { # TOKEN A|B
     [ ! -L "$LINK" ] || flip_previous=$(readlink -- "$LINK")
     rm -f -- "$flip_temporary".*
     if [ "$flip_previous" != "$TARGET" ]; then
+        # First: a cut from here on must leave an active slot that nobody has judged yet.
+        drop "$SLOT.verdict"
         try ln -s -- "$TARGET" "$flip_temporary.$$" || fail "cannot make a symlink in $flip_folder: $said"
         try rename_link "$flip_temporary.$$" "$LINK" || {
             flip_said=$said
@@ -293,7 +310,7 @@ verb_restart() { # TOKEN A|B SECONDS: those of each_service that use this slot
         restart_tries=$((restart_tries + 1))
     done
     say_users straggler
-    [ -z "$restart_failed" ] || fail "not restarted:$restart_failed"
+    [ -z "$restart_failed" ] || fail "not restarted: $restart_failed"
 }
 
 restart_one() { # NAME always|if-used COUNT PROCESS... COMMAND...
@@ -321,8 +338,10 @@ restart_one() { # NAME always|if-used COUNT PROCESS... COMMAND...
         say restarted "$restart_name"
         return 0
     fi
-    restart_failed="$restart_failed $restart_name"
     [ "$restart_status" -ne 124 ] || echo "no end within $restart_s s" >>"$scratch.restart"
+    restart_said=$(tail -n 1 "$scratch.restart" | cut -c1-300)
+    restart_failed="${restart_failed:+$restart_failed; }$restart_name: status $restart_status"
+    restart_failed=$restart_failed${restart_said:+: $restart_said}
     say failed "$restart_name status $restart_status: $(tail -n 5 "$scratch.restart")"
 }
 

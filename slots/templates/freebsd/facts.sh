@@ -48,7 +48,11 @@ sha256() { # of stdin
 device_kind() { # $device_kind: disks are character devices here
     device_kind=$(stat -L -f %HT "$DEVICE" 2>/dev/null) || device_kind=
     case $device_kind in
-        'Character Device') device_kind=device ;;
+        'Character Device')
+            device_kind=device
+            device_size
+            [ "$device_size" != 0 ] || device_kind=other # /dev/null and the like
+            ;;
         'Regular File') device_kind="file" ;;
         '') device_kind=missing ;;
         *) device_kind=other ;;
@@ -110,6 +114,18 @@ END
     else
         HERE=yes
     fi
+}
+
+is_mounted() { # DIR: is it a mount point itself?
+    real_path "$1"
+    [ -n "$real_path" ] || return 1
+    is_table=$(mount -p)
+    while read -r _ is_node _; do
+        [ "$is_node" != "$real_path" ] || return 0
+    done <<END
+$is_table
+END
+    return 1
 }
 
 formats() { # says each image format that this kernel mounts, or has a module for

@@ -52,18 +52,6 @@ await_uzip() {
 
 settle() { :; }
 
-is_mounted() { # DIR: is it a mount point itself?
-    real_path "$1"
-    [ -n "$real_path" ] || return 1
-    is_table=$(mount -p)
-    while read -r _ is_node _; do
-        [ "$is_node" != "$real_path" ] || return 0
-    done <<END
-$is_table
-END
-    return 1
-}
-
 mounts_inside() { # $mounts_inside: paths, newest first
     mounts_inside=''
     real_path "$MOUNT"

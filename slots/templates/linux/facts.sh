@@ -81,6 +81,16 @@ look_other_namespaces() { # a slot mounted where this shell cannot see it
     }
 }
 
+is_mounted() { # DIR: is it a mount point itself?
+    real_path "$1"
+    [ -n "$real_path" ] || return 1
+    as_mountinfo "$real_path"
+    while read -r _ _ _ _ is_point _; do
+        [ "$is_point" != "$as_mountinfo" ] || return 0
+    done </proc/self/mountinfo
+    return 1
+}
+
 formats() { # says each image format that this kernel mounts, or has a module for
     for formats_name in erofs squashfs iso9660; do
         if grep -q "[[:space:]]$formats_name\$" /proc/filesystems \

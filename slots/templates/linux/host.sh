@@ -13,16 +13,6 @@ mount_image() { # FORMAT
 
 settle() { :; }
 
-is_mounted() { # DIR: is it a mount point itself?
-    real_path "$1"
-    [ -n "$real_path" ] || return 1
-    as_mountinfo "$real_path"
-    while read -r _ _ _ _ is_point _; do
-        [ "$is_point" != "$as_mountinfo" ] || return 0
-    done </proc/self/mountinfo
-    return 1
-}
-
 mounts_inside() { # $mounts_inside: paths, newest first
     mounts_inside=''
     real_path "$MOUNT"

@@ -21,6 +21,10 @@ look() { # a mount is the folder and the record that it was made whole
     if [ "$got" = "$device_id" ] && [ -d "$MOUNT" ]; then HERE=yes; fi
 }
 
+is_mounted() { # inner mounts are made with the folder
+    [ "$HERE" = yes ]
+}
+
 formats() {
     if command -v image >/dev/null 2>&1; then
         say format uzip

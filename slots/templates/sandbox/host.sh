@@ -41,10 +41,6 @@ open_inner() { # KIND AT ... MODE
     [ "$1" != tmpfs ] || chmod "${5:-1777}" "$MOUNT/$2"
 }
 
-is_mounted() { # inner mounts are made with the folder
-    [ "$HERE" = yes ]
-}
-
 mounts_inside() { mounts_inside=; }
 
 unmount_one() { # PATH: what is inside goes with the folder
