@@ -23,7 +23,7 @@ from rich.text import Text
 
 from deployer.deploy import Proposal, Result
 from deployer.inventory import Host
-from deployer.plan import Plan, identify, mebibytes, percent, rollback_hindrance
+from deployer.plan import Plan, identify, megabytes, percent, rollback_hindrance
 from deployer.rollout import Outcome, interruption_code
 from slots.actions import Action, Restart
 from slots.errors import Exit, ProductError
@@ -145,8 +145,8 @@ def _cells(subject: str, row: Row) -> tuple[Text, ...]:
     amount, rate, left = "", "", ""
     if row.total_bytes:
         speed = row.done_bytes / spent
-        amount = f"{mebibytes(row.done_bytes)} of {mebibytes(row.total_bytes)}"
-        rate = f"{mebibytes(int(speed))}/s" if row.done_bytes else ""
+        amount = f"{megabytes(row.done_bytes)} of {megabytes(row.total_bytes)}"
+        rate = f"{megabytes(int(speed))}/s" if row.done_bytes else ""
         left = f"{(row.total_bytes - row.done_bytes) / speed:.0f} s" if row.done_bytes else ""
     style = "red" if row.failed else ""
     words = (subject, row.step, amount, rate, left, row.detail)
@@ -331,7 +331,7 @@ def _status_rows(
             "verdict": str(status.verdict or "-"),
             "mount": "wrong" if status.mount_note else mount,
             "full": f"{percent(image.size_bytes, status.size_bytes)} %" if image else "-",
-            "digest": f"{image.sha256[:12]}{'' if status.proof else ' unproven'}" if image else "-",
+            "digest": f"{image.sha256[:12]}{_proof(status)}" if image else "-",
             "format": image.format if image else "-",
         }
 
@@ -344,6 +344,14 @@ def _status_notes(slots: SlotSet, state: FrontendState, known: Sequence[Release]
     for status in state.statuses:
         if status.mount_note:
             yield f"slot {status.slot.name}: {status.mount_note}"
+        if status.missing_mounts:
+            yield f"slot {status.slot.name} lacks its mount {', '.join(status.missing_mounts)}"
+
+
+def _proof(status: SlotStatus) -> str:
+    if status.damaged:
+        return " damaged"
+    return "" if status.proven else " unproven"
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -458,7 +466,9 @@ def _slot_json(status: SlotStatus, known: Sequence[Release]) -> dict[str, Any]:
         "state": str(status.state),
         "image": asdict(image) if image else None,
         "recorded": status.holds is not None,
-        "proven_at_epoch_s": status.proof.at_epoch_s if status.proof else None,
+        "proven_at_epoch_s": status.proof.at_epoch_s if status.proof and status.proven else None,
+        "damaged": status.damaged,
+        "missing_mounts": list(status.missing_mounts),
         "verdict": str(status.verdict) if status.verdict else None,
     }
 

@@ -263,8 +263,8 @@ def _unwritable(
         )
     if image.size_bytes > status.size_bytes:
         return Refused(
-            f"slot {target} is too small: {mebibytes(status.size_bytes)} for the "
-            f"{mebibytes(image.size_bytes)} of {image.release} ({image.format})",
+            f"slot {target} is too small: {megabytes(status.size_bytes)} for the "
+            f"{megabytes(image.size_bytes)} of {image.release} ({image.format})",
             hint="enlarge the partition, or build a smaller image",
         )
     return None
@@ -424,7 +424,7 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
     """Yield what an admin wants to read before saying yes."""
     target, image = plan.target, plan.image
     status = state.status(target)
-    size = mebibytes(image.size_bytes)
+    size = megabytes(image.size_bytes)
     full = percent(image.size_bytes, status.size_bytes)
     yield f"{image.release} as {image.format}, {size}: slot {target} {full} % full"
     if not plan.actions:
@@ -467,9 +467,9 @@ def _contents(status: SlotStatus) -> str:
     return "is empty" if status.state == "empty" else "was left half-written"
 
 
-def mebibytes(size_bytes: int) -> str:
+def megabytes(size_bytes: int) -> str:
     """Return a size as an admin reads it."""
-    return f"{size_bytes / (1 << 20):.1f} MiB"
+    return f"{size_bytes / 1_000_000:.1f} MB"
 
 
 def percent(part: int, whole: int) -> int:

@@ -21,16 +21,16 @@ def rendered(table: LiveTable) -> str:
 
 def test_the_table_has_a_row_per_host_with_bytes_rate_and_time_left() -> None:
     table = LiveTable()
-    table(Started("fill", "www1", 10 << 20))
-    table(Progress("fill", 5 << 20, "www1"))
+    table(Started("fill", "www1", 10_000_000))
+    table(Progress("fill", 5_000_000, "www1"))
     table(Started("prove", "www2"))
     table(Finished("prove", "www2", "read back"))
     table(Started("flip", "www3"))
     table(Failed("flip", "read-only", "www3"))
     lines = rendered(table).splitlines()
     assert lines[0].split() == ["host", "step", "rate", "left"]
-    assert lines[1].split()[:7] == ["www1", "fill", "5.0", "MiB", "of", "10.0", "MiB"]
-    assert "MiB/s" in lines[1]
+    assert lines[1].split()[:7] == ["www1", "fill", "5.0", "MB", "of", "10.0", "MB"]
+    assert "MB/s" in lines[1]
     assert lines[2].split() == ["www2", "prove", "read", "back"]
     assert lines[3].split() == ["www3", "flip", "read-only"]
 

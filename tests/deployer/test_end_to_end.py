@@ -62,6 +62,8 @@ def test_an_image_that_fails_its_checks_is_taken_back_and_not_tried_again(box: A
         ("flip", signal.SIGKILL),
         ("erase", signal.SIGINT),
         ("check", signal.SIGINT),
+        ("erase", signal.SIGTERM),
+        ("check", signal.SIGHUP),
     ],
 )
 def test_a_deployer_that_is_ended_in_a_step_is_continued_by_the_next(
@@ -77,15 +79,41 @@ def test_a_deployer_that_is_ended_in_a_step_is_continued_by_the_next(
                 cut.send_signal(kind)
                 break
         rest = "".join(cut.stderr)
+        assert cut.stdout is not None
+        result = cut.stdout.read()
         status = cut.wait(30)
     assert box.served() in {before, version}
     assert "Traceback" not in rest
-    assert status == (130 if kind is signal.SIGINT else -signal.SIGKILL), rest
+    assert status == (-kind if kind is signal.SIGKILL else 128 + kind), rest
+    assert (f"interrupted (exit {status})" in result) == (kind is not signal.SIGKILL)
     if step == "check":  # behind the flip it is brought to its end
         assert box.served() == version
     assert _once_the_lock_is_free(box, "--image", f"cgi-{version}", *only) == 0
     assert box.served() == version
     assert box.deploy("plan", "--check", "--image", f"cgi-{version}", *only[1:]).status == 0
+
+
+def test_a_switch_back_to_a_good_image_that_is_killed_at_its_flip_is_not_taken_for_done(
+    box: AdminBox,
+) -> None:
+    only = ("--yes", "--hosts", "www1")
+    for version in ("good-1", "good-2"):
+        box.release(version)
+        assert box.deploy("--image", f"cgi-{version}", *only).status == 0
+    with box.start("rollback", *only) as cut:
+        assert cut.stderr is not None
+        for line in cut.stderr:
+            if '"finished","step":"flip"' in line:
+                cut.kill()
+                break
+        cut.wait(30)
+    assert box.served() == "good-1"
+    until("the lock is free", lambda: not list(box.folder.rglob("*.lock")), within_s=10)
+    check = ("--image", "cgi-good-1", "--hosts", "www1")
+    plan = json.loads(box.deploy("plan", "--json", *check).stdout)["hosts"][0]["plan"]
+    assert plan["actions"] == ["prove", "mount", "restart", "check", "judge"]
+    assert box.deploy("--image", "cgi-good-1", *only).status == 0
+    assert box.deploy("plan", "--check", *check).status == 0
 
 
 def _once_the_lock_is_free(box: AdminBox, *arguments: str) -> int:

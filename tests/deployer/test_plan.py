@@ -95,7 +95,7 @@ SERVE = [Mount, Flip, Restart, Check, Judge]
         (with_a(device_kind=DeviceKind.OTHER), "cgiA is not a device that a slot", 2),
         (with_a(mounted=False, mount_note="another device (8:1) is mounted"), "slot A: anoth", 2),
         (with_state(missing_restarts=("worker: nope",)), "what restarts worker: nope", 2),
-        (with_b(size_bytes=1 << 18), "slot B is too small: 0.2 MiB for the 0.5 MiB of cgi-b", 2),
+        (with_b(size_bytes=1 << 18), "slot B is too small: 0.3 MB for the 0.5 MB of cgi-b", 2),
         (with_b(mount_note="/dev/sdz is mounted there"), "slot B: /dev/sdz is mounted there", 2),
         (with_state(formats=("uzip",)), "it is squashfs, the host mounts uzip", 2),
         (with_state(formats=()), "the host mounts nothing that we build", 2),
@@ -124,7 +124,7 @@ def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back()
     assert plan.undo[-1] == Judge(SlotName.A, Verdict.GOOD)
     assert plan.undo[0] == Flip(SlotName.A)
     assert plan.undo[1] == Judge(SlotName.B, Verdict.BAD)
-    assert plan.facts[0] == "cgi-b as squashfs, 0.5 MiB: slot B 50 % full"
+    assert plan.facts[0] == "cgi-b as squashfs, 0.5 MB: slot B 50 % full"
     assert plan.sends_bytes == NEW.artefacts[0].size_bytes
 
 

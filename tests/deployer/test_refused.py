@@ -117,7 +117,7 @@ def test_a_slot_that_is_too_small_is_refused(box: AdminBox) -> None:
     (box.folder / inventory).write_text(text)
     ran = box.deploy("--yes", "--inventory", inventory, "--hosts", "www1")
     assert ran.status == 2
-    assert "slot B is too small: 0.1 MiB for the 0.3 MiB of cgi-2 (squashfs)" in said(ran)
+    assert "slot B is too small: 0.1 MB for the 0.3 MB of cgi-2 (squashfs)" in said(ran)
 
 
 def test_no_mountable_artefact_is_refused_with_what_the_host_can_mount(box: AdminBox) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from tests.lab.frontends import PROJECT, LabSettings, is_up, leftovers, start, s
 from tests.lab.network import ADMIN, namespace
 from tests.lab.processes import LabError
 
+FOLDER = PROJECT / "lab"
+PREFIX = "flipslot"
 README = """\
 {count} frontends are up: {names}; the admin box's network is the namespace {admin}.
 Their inventory is {folder}/fleet.toml; root logs in with {folder}/id_ed25519.
@@ -22,7 +25,7 @@ Their inventory is {folder}/fleet.toml; root logs in with {folder}/id_ed25519.
   {folder}/admin curl http://10.77.0.11/cgi-bin/version
   {folder}/admin ssh -F {folder}/ssh_config www1   # look around on a frontend
   {folder}/deploy rollback --yes
-  make lab-down                              # ends all of it
+  {down}   # ends all of it
 """
 DEPLOY = """\
 #!/bin/sh
@@ -57,8 +60,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
     parser.add_argument("command", choices=("up", "down"))
-    parser.add_argument("--folder", type=Path, default=PROJECT / "lab")
-    parser.add_argument("--prefix", default="flipslot", help="tells several labs apart")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--prefix", default=PREFIX, help="tells several labs apart")
     parser.add_argument("--frontends", type=int, default=4)
     parser.add_argument("--slot-mib", type=int, default=1024)
     parser.add_argument("--shell", action="append", help="root's login shell; repeat to vary")
@@ -80,6 +83,7 @@ def _up(settings: LabSettings) -> int:
     text = README.format(
         count=settings.frontends,
         names=", ".join(settings.numbers),
+        down=_down_command(settings),
         **names | {"folder": os.path.relpath(settings.folder)},
     )
     (settings.folder / "README").write_text(text)
@@ -91,6 +95,14 @@ def _up(settings: LabSettings) -> int:
         (settings.folder / name).chmod(0o755)
     print(f"{text}\nup in {time.monotonic() - began:.1f} s")
     return 0
+
+
+def _down_command(settings: LabSettings) -> str:
+    """Return what ends this very lab: `make lab-down` knows only the usual one."""
+    if settings.prefix == PREFIX and settings.folder == FOLDER:
+        return "make lab-down"
+    words = ("--prefix", settings.prefix, "--folder", os.path.relpath(settings.folder))
+    return f".venv/bin/python -m tests.lab down {shlex.join(words)}"
 
 
 def _down(settings: LabSettings) -> int:
