@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 from typing import BinaryIO, NamedTuple
 
 from builder.clusters import Recall, Recalled, Stored, Unread, ZeroRun, nothing_known
@@ -185,12 +185,24 @@ def _recalled(
     work: _Work, items: Iterable[tuple[Item, bool]]
 ) -> Iterator[tuple[Item, bytes, bool, _Reader | None]]:
     """Yield each item with its key, and with what may read its stream; ask for many at once."""
-    items = iter(items)
-    while batch := list(islice(items, ASKED_AT_ONCE)):
+    for batch in _batches(items):
         keys = [b"" if isinstance(item, bytes | ZeroRun) else item.key() for item, _ in batch]
-        known = work.recall([key for key in keys if key])
+        asked = [key for key in keys if key]
+        known = work.recall(asked) if asked else {}
         for (item, must_store), key in zip(batch, keys, strict=True):
             yield item, key, must_store, known.get(key)
+
+
+def _batches(items: Iterable[tuple[Item, bool]]) -> Iterator[list[tuple[Item, bool]]]:
+    """Collect items that are yet to be read; one that is in memory waits for no other."""
+    batch: list[tuple[Item, bool]] = []
+    for one in items:
+        batch.append(one)
+        if len(batch) == ASKED_AT_ONCE or isinstance(one[0], bytes):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _as_packed(work: _Work, key: bytes, known: _Reader, must_store: bool) -> _Packed | None:
