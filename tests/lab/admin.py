@@ -6,7 +6,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,15 @@ class RunningDeploy:
     def kill(self) -> None:
         """End it as a crash or an impatient admin would: no chance to tidy up."""
         os.killpg(self.process.pid, signal.SIGKILL)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold it where it is, its connections open."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     def end(self, within_s: float = DEPLOY_TIMEOUT_S) -> Answer:
         """Wait for its end."""

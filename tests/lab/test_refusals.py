@@ -183,7 +183,8 @@ def test_a_live_lock_ends_a_deploy_before_anything_is_touched(
     assert first.await_start("erase", "www1")
     before = snapshot(lab, "www2")
 
-    second = admin.deploy("--slot", "B", "--yes", *image)
+    with first.paused():
+        second = admin.deploy("--slot", "B", "--yes", *image)
 
     assert first.end().code == 0
     assert second.code == 7, second
