@@ -6,7 +6,6 @@ it is written last. A cluster whose stream an earlier build left is neither read
 """
 
 import hashlib
-import os
 import threading
 from array import array
 from collections import deque
@@ -55,11 +54,6 @@ class Written:
     kept: tuple[Stored, ...]
 
 
-def default_threads() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def write(
     clusters: Iterable[Item],
     count: int,
@@ -68,7 +62,7 @@ def write(
     codec: Codec,
     level: int,
     cluster_bytes: int,
-    threads: int | None = None,
+    threads: int,
     store_all: bool = False,
     recall: Recall = nothing_known,
     on_progress: Callable[[int], None] = lambda _: None,
@@ -84,7 +78,7 @@ def write(
     out.seek(image.end)
     work = _Work(codec, level, bytes(cluster_bytes), recall, store_all)
     whole = _whole(clusters, count, cluster_bytes)
-    for item in _packed(work, whole, count, threads or default_threads()):
+    for item in _packed(work, whole, count, threads):
         match item:
             case ZeroRun(run):
                 image.elide(run)

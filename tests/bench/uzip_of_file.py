@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from builder.build import default_threads
 from builder.uzip import writer
 from builder.uzip.codecs import codec_of
 
@@ -27,8 +28,9 @@ def main(image: Path, out: Path) -> None:
     codec, level = codec_of("zstd", LEVEL)
     with out.open("w+b") as file:
         writer.write(
-            _clusters(image), count, file, codec=codec, level=level, cluster_bytes=CLUSTER_BYTES
-        )
+            _clusters(image), count, file, codec=codec, level=level, cluster_bytes=CLUSTER_BYTES,
+            threads=default_threads(),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def test_qemu_decodes_the_zlib_kind_without_empty_clusters(chroot: Path, tmp_pat
             codec=codecs.CODECS["zlib"],
             level=1,
             cluster_bytes=CLUSTER_BYTES,
+            threads=2,
             store_all=True,
         )
     with iso.open("wb") as file:

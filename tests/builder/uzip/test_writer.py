@@ -245,5 +245,7 @@ def test_an_error_of_the_source_ends_the_write_and_its_threads() -> None:
     chosen, level = codec_of("zstd")
     before = threading.active_count()
     with pytest.raises(OSError, match="gone"):
-        writer.write(failing(), 9, io.BytesIO(), codec=chosen, level=level, cluster_bytes=SIZE)
+        writer.write(
+            failing(), 9, io.BytesIO(), codec=chosen, level=level, cluster_bytes=SIZE, threads=2
+        )
     assert threading.active_count() == before
