@@ -22,9 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from deployer.deploy import Proposal, Result
+from deployer.image import identify
 from deployer.inventory import Host
-from deployer.plan import Plan, identify, megabytes, percent, rollback_hindrance
+from deployer.plan import Plan, rollback_hindrance
 from deployer.rollout import Outcome, interruption_code
+from deployer.sizes import megabytes, percent
 from slots.actions import Action, Restart
 from slots.errors import Exit, ProductError
 from slots.events import Emit, Event, Failed, Finished, Notice, Progress, Started

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from deployer.image import Image, holds, identify, recorded
+from deployer.refusals import bad, damaged, no_artefact, unfit, unwritable, why_not
+from deployer.sizes import megabytes, percent
 from slots.actions import (
     Action,
     Check,
@@ -16,23 +19,17 @@ from slots.actions import (
     Flip,
     Judge,
     Mount,
-    Prove,
     Restart,
     Seal,
     Unmount,
 )
 from slots.errors import LockedError, Refused
 from slots.manifest import Artefact, Release
-from slots.platform import PLATFORMS
 from slots.slot import (
-    DeviceKind,
     FrontendState,
-    ImageRecord,
     LinkKind,
-    Lock,
     SlotName,
     SlotSet,
-    SlotState,
     SlotStatus,
     Verdict,
     active,
@@ -44,34 +41,6 @@ class Goal(StrEnum):
 
     DEPLOY = "deploy"
     ROLLBACK = "rollback"
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """The image that shall serve: what is needed to recognise, prove and mount it."""
-
-    release: str
-    format: str
-    size_bytes: int
-    sha256: str
-    head_sha256: str
-
-    @classmethod
-    def of(cls, artefact: Artefact, release: str) -> "Image":
-        """Return the image that an artefact becomes in a slot."""
-        return cls(
-            release,
-            artefact.format,
-            artefact.size_bytes,
-            artefact.sha256,
-            artefact.head_sha256,
-        )
-
-    def proof_in(self, slot: SlotName) -> Prove:
-        """Return the action that proves this image in a slot."""
-        return Prove(
-            slot, self.release, self.format, self.size_bytes, self.sha256, self.head_sha256
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +89,16 @@ def plan_deploy(
     """
     artefact = _mountable(state, release, restrict)
     if artefact is None:
-        return _no_artefact(state, release, restrict)
+        return no_artefact(state, release, restrict)
     image = Image.of(artefact, release.label)
     target = wanted or _auto(slots, state, image)
-    refusal = _unfit(slots, state, target) or _unwritable(slots, state, target, image)
+    refusal = unfit(slots, state, target) or unwritable(slots, state, target, image)
     if refusal is None and not allow_bad:
-        refusal = _bad(slots, state, target, image)
+        refusal = bad(slots, state, target, image)
     if refusal is not None:
         return refusal
     status = state.status(target)
-    writing = () if _holds(status, image) else _write(slots, state, target, artefact, image)
+    writing = () if holds(status, image) else _write(slots, state, target, artefact, image)
     return _serve(Goal.DEPLOY, slots, state, target, image, writing)
 
 
@@ -144,34 +113,18 @@ def plan_rollback(
             hint="deploy a release instead",
         )
     target = (served or SlotName.A).other
-    refusal = _unfit(slots, state, target) or _damaged(state.status(target))
+    refusal = unfit(slots, state, target) or damaged(state.status(target))
     image = identify(state.status(target), known)
     if refusal is None and image is None:
         refusal = Refused(
-            f"there is nothing to roll back to: {_why_not(state.status(target))}",
+            f"there is nothing to roll back to: {why_not(state.status(target))}",
             hint="deploy a release instead",
         )
     if refusal is None and image is not None and not allow_bad:
-        refusal = _bad(slots, state, target, image)
+        refusal = bad(slots, state, target, image)
     if refusal is not None or image is None:
         return refusal or Refused("there is nothing to roll back to")
     return _serve(Goal.ROLLBACK, slots, state, target, image, ())
-
-
-def identify(status: SlotStatus, known: Sequence[Release]) -> Image | None:
-    """Return the image in a slot: by its record or, if that is lost, by the head of a release."""
-    held = status.holds
-    if held is not None:
-        return _recorded(held)
-    for release in known:
-        for artefact in release.artefacts:
-            if status.head_sha256 and artefact.head_sha256 == status.head_sha256:
-                return Image.of(artefact, release.label)
-    return None
-
-
-def _recorded(held: ImageRecord) -> Image:
-    return Image(held.release, held.format, held.size_bytes, held.sha256, held.head_sha256)
 
 
 def rollback_hindrance(
@@ -185,114 +138,6 @@ def rollback_hindrance(
             return message
 
 
-# --- refusals: each names the thing, the rule and the next step ---
-
-
-def _unfit(slots: SlotSet, state: FrontendState, target: SlotName) -> Refused | LockedError | None:
-    """Return why no work can be done on this frontend at all."""
-    if state.lock is not None and state.lock.alive:
-        return _locked(slots, state.lock)
-    if state.missing:
-        return Refused(f"the host lacks {', '.join(state.missing)}", hint="install them there")
-    if state.missing_restarts:
-        return Refused(
-            f"the host lacks what restarts {', '.join(state.missing_restarts)}",
-            hint="correct `restart` of the service in the inventory, or install the command there",
-        )
-    if state.link_kind is LinkKind.OTHER:
-        return Refused(
-            f"{slots.link} is there, but is not a symlink",
-            hint=f"move it away; a deploy makes it a link to {slots.target(target)}",
-        )
-    if state.link_kind is LinkKind.LINK and active(slots, state) is None:
-        first, second = (slots.target(name) for name in SlotName)
-        return Refused(
-            f"{slots.link} points to {state.link_target}, which is neither slot",
-            hint=f"point it to {first} or {second}, or remove it",
-        )
-    return _wrong_device(state, target) or _wrong_mount(state)
-
-
-def _locked(slots: SlotSet, lock: Lock) -> LockedError:
-    return LockedError(
-        f"{lock.holder} is at work on the set {slots.name} (process {lock.pid} there)",
-        hint="wait, or end that with `deploy unlock`",
-    )
-
-
-def _wrong_device(state: FrontendState, target: SlotName) -> Refused | None:
-    """Look at both: who uses the slot that serves is asked of its device."""
-    for name in (target, target.other):
-        status = state.status(name)
-        device = status.slot.device
-        fits = status.device_kind is PLATFORMS[state.platform].slot_kind
-        if fits and status.size_bytes:
-            continue
-        found = {
-            DeviceKind.MISSING: f"there is no {device}",
-            DeviceKind.FILE: f"{device} is a plain file, not a device",
-        }.get(status.device_kind, f"{device} is not a device that a slot may lie on")
-        if fits:
-            found = f"{device} has no size"
-        return Refused(f"slot {name}: {found}", hint="the inventory names the slots of each host")
-    return None
-
-
-def _wrong_mount(state: FrontendState) -> Refused | None:
-    for status in state.statuses:
-        if status.mount_note:
-            return Refused(
-                f"slot {status.slot.name}: {status.mount_note}",
-                hint=f"unmount what does not belong to {status.slot.mount_point}",
-            )
-    return None
-
-
-def _unwritable(
-    slots: SlotSet, state: FrontendState, target: SlotName, image: Image
-) -> Refused | None:
-    """Return why the image cannot be put there, if it would have to be written."""
-    status = state.status(target)
-    if _holds(status, image):
-        return None
-    if target is active(slots, state):
-        held = status.holds.release if status.holds else "another image"
-        return Refused(
-            f"slot {target} is active and {'is a damaged' if status.damaged else 'holds'} {held}",
-            hint=f"deploy to slot {target.other}, or roll back first",
-        )
-    if image.size_bytes > status.size_bytes:
-        return Refused(
-            f"slot {target} is too small: {megabytes(status.size_bytes)} for the "
-            f"{megabytes(image.size_bytes)} of {image.release} ({image.format})",
-            hint="enlarge the partition, or build a smaller image",
-        )
-    return None
-
-
-def _damaged(status: SlotStatus) -> Refused | None:
-    if not status.damaged or status.holds is None or status.proof is None:
-        return None
-    name, held = status.slot.name, status.holds
-    return Refused(
-        f"slot {name} is damaged: its digest is {status.proof.sha256[:12]}…, "
-        f"not {held.sha256[:12]}… of {held.release}",
-        hint=f"deploy it again to slot {name}",
-    )
-
-
-def _bad(slots: SlotSet, state: FrontendState, target: SlotName, image: Image) -> Refused | None:
-    status = state.status(target)
-    if status.verdict is not Verdict.BAD or not _holds(status, image):
-        return None
-    serving = target is active(slots, state)
-    return Refused(
-        f"{image.release} in slot {target} {'serves, but ' if serving else ''}"
-        "is recorded as bad: its checks failed",
-        hint="`deploy rollback` goes back" if serving else "deploy another, or add --allow-bad",
-    )
-
-
 def _mountable(state: FrontendState, release: Release, restrict: str | None) -> Artefact | None:
     """Return the artefact that the host can mount, its best format first."""
     for format_ in state.formats:
@@ -302,45 +147,12 @@ def _mountable(state: FrontendState, release: Release, restrict: str | None) -> 
     return None
 
 
-def _no_artefact(state: FrontendState, release: Release, restrict: str | None) -> Refused:
-    has = restrict or ", ".join(one.format for one in release.artefacts)
-    can = ", ".join(state.formats) or "nothing that we build"
-    return Refused(
-        f"{release.label} has no artefact that the host can mount: it is {has}, "
-        f"the host mounts {can}",
-        hint="build the release with such a format" if state.formats else "",
-    )
-
-
-def _why_not(status: SlotStatus) -> str:
-    if status.device_kind is DeviceKind.MISSING:
-        return f"slot {status.slot.name} has no device {status.slot.device}"
-    if status.image is not None and status.holds is None:
-        return f"slot {status.slot.name} no longer holds {status.image.release}"
-    if status.head_sha256 and status.state == "ready":
-        return f"slot {status.slot.name} holds an image of which no record is left"
-    return f"slot {status.slot.name} is {status.state}"
-
-
-# --- plans ---
-
-
 def _auto(slots: SlotSet, state: FrontendState, image: Image) -> SlotName:
     """Choose the slot: the one that serves this image already, else the inactive one."""
     served = active(slots, state)
     if served is not None:
-        return served if _holds(state.status(served), image) else served.other
-    return next((name for name in SlotName if _holds(state.status(name), image)), SlotName.A)
-
-
-def _holds(status: SlotStatus, image: Image) -> bool:
-    """Tell whether the image is there: by the record or, if that is lost, by the slot's head.
-
-    Whether it is there to the bit is for a proof to say; where one said no, it is not there.
-    """
-    if status.holds is not None:
-        return status.holds.sha256 == image.sha256 and not status.damaged
-    return status.state is SlotState.READY and status.head_sha256 == image.head_sha256
+        return served if holds(state.status(served), image) else served.other
+    return next((name for name in SlotName if holds(state.status(name), image)), SlotName.A)
 
 
 def _write(
@@ -407,7 +219,7 @@ def _way_back(slots: SlotSet, state: FrontendState, target: SlotName) -> tuple[A
         return ()
     remount: tuple[Action, ...] = ()
     if held is not None and (not back.mounted or back.missing_mounts):
-        prove = () if back.proven else (_recorded(held).proof_in(name),)
+        prove = () if back.proven else (recorded(held).proof_in(name),)
         remount = (*prove, Mount(name, held.format))
     good = (Judge(name, Verdict.GOOD),) if held is not None else ()
     return (
@@ -465,13 +277,3 @@ def _contents(status: SlotStatus) -> str:
     if status.state == "ready":
         return "holds something unknown"
     return "is empty" if status.state == "empty" else "was left half-written"
-
-
-def megabytes(size_bytes: int) -> str:
-    """Return a size as an admin reads it."""
-    return f"{size_bytes / 1_000_000:.1f} MB"
-
-
-def percent(part: int, whole: int) -> int:
-    """Return how full something is, 100 only when it is really full."""
-    return min(99, part * 100 // whole) if part < whole else 100

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from deployer.plan import Image, Plan, percent, plan_deploy, plan_rollback, rollback_hindrance
+from deployer.image import Image
+from deployer.plan import Plan, plan_deploy, plan_rollback, rollback_hindrance
+from deployer.sizes import percent
 from slots.actions import (
     Action,
     Check,
