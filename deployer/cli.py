@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from deployer import console, releases
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
-from deployer.inventory import load
+from deployer.fleet_file import load
 from deployer.plan import Goal
 from deployer.rollout import Terminated
 from deployer.ssh import connect

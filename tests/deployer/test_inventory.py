@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deployer.inventory import CommandCheck, HttpCheck, Inventory, load, parse, select, set_name
+from deployer.fleet_file import load, parse
+from deployer.inventory import CommandCheck, HttpCheck, Inventory, select, set_name
 from slots.errors import ConfigError
 from slots.slot import MountKind, SlotName
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from deployer.inventory import load
+from deployer.fleet_file import load
 from slots.actions import Flip
 from slots.platform import PLATFORMS
 from slots.scripts import COMMAND, answer, call, lock_call, script

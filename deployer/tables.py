@@ -1,0 +1,216 @@
+"""The shape of fleet.toml: a model per table; docs/inventory.md explains each field."""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deployer.fields import (
+    AbsolutePath,
+    Address,
+    Command,
+    Flag,
+    HostBudget,
+    InsidePath,
+    Mode,
+    Model,
+    MountSize,
+    Name,
+    NfsSource,
+    PlainName,
+    PlatformName,
+    Port,
+    Seconds,
+    Texts,
+    Url,
+    User,
+)
+from deployer.inventory import CheckSpec, CommandCheck, HttpCheck
+from slots.slot import HostFile, InnerMount, MountKind, Service
+
+
+class SshTable(Model):
+    """[ssh]: how to reach the hosts, beside ~/.ssh/config."""
+
+    user: User | None = None
+    port: Port | None = None
+    identity_files: tuple[str, ...] = ()
+    known_hosts: Texts = ()
+    config: str | None = None
+    connect_timeout_s: Seconds = 15.0
+    command_timeout_s: Seconds = 60.0
+    stall_timeout_s: Seconds = 60.0
+
+
+class RolloutTable(Model):
+    """[rollout]."""
+
+    parallel: int = Field(10, ge=1, le=1000, strict=True)
+    max_failed: HostBudget = 0
+
+
+class SlotTable(Model):
+    """One slot of a set."""
+
+    device: AbsolutePath
+    mount: AbsolutePath
+
+
+class SlotsTable(Model):
+    """[sets.NAME.slots]."""
+
+    A: SlotTable
+    B: SlotTable
+
+
+class DevicesTable(Model):
+    """[hosts.NAME.slots.SET]: the devices where they differ on a host."""
+
+    A: AbsolutePath
+    B: AbsolutePath
+
+
+class MountTable(Model):
+    """[[sets.NAME.mounts]]: what every kind has."""
+
+    at: InsidePath
+
+    def inner(self) -> InnerMount:
+        """Return the mount as a frontend knows it."""
+        raise NotImplementedError
+
+
+class _DevMount(MountTable):
+    kind: Literal["devfs"]
+
+    def inner(self) -> InnerMount:
+        return InnerMount(MountKind.DEVFS, self.at)
+
+
+class _TmpfsMount(MountTable):
+    kind: Literal["tmpfs"]
+    size: MountSize = "64m"
+    mode: Mode = "1777"
+
+    def inner(self) -> InnerMount:
+        return InnerMount(MountKind.TMPFS, self.at, size=self.size, mode=self.mode)
+
+
+class _BindMount(MountTable):
+    kind: Literal["bind"]
+    source: AbsolutePath
+    read_only: Flag = False
+
+    def inner(self) -> InnerMount:
+        return InnerMount(MountKind.BIND, self.at, source=self.source, read_only=self.read_only)
+
+
+class _NfsMount(MountTable):
+    kind: Literal["nfs"]
+    source: NfsSource
+    read_only: Flag = False
+
+    def inner(self) -> InnerMount:
+        return InnerMount(MountKind.NFS, self.at, source=self.source, read_only=self.read_only)
+
+
+class _FilesMount(MountTable):
+    kind: Literal["files"]
+    files: dict[PlainName, AbsolutePath] = Field(min_length=1)
+    size: MountSize = "4m"
+
+    def inner(self) -> InnerMount:
+        files = tuple(HostFile(name, source) for name, source in self.files.items())
+        return InnerMount(MountKind.FILES, self.at, size=self.size, files=files)
+
+
+_AnyMount = Annotated[
+    _DevMount | _TmpfsMount | _BindMount | _NfsMount | _FilesMount, Field(discriminator="kind")
+]
+
+
+class ServiceTable(Model):
+    """[[sets.NAME.services]]."""
+
+    name: Name
+    processes: tuple[PlainName, ...] = ()
+    restart: Command | None = None
+    always: Flag = False
+
+    def service(self) -> Service:
+        """Return the service as a frontend knows it."""
+        return Service(
+            self.name, self.processes or (self.name,), self.restart or (), always=self.always
+        )
+
+
+class _HttpCheck(Model):
+    kind: Literal["http"]
+    url: Url
+    status: int = Field(200, ge=100, le=599, strict=True)
+    contains: str = ""
+    headers: dict[str, str] = Field(default={})
+    deadline_s: Seconds = 30.0
+
+    @model_validator(mode="after")
+    def _known_places(self) -> Self:
+        unknown = set(re.findall(r"\{([^}]*)\}", self.url)) - {"address", "name"}
+        if unknown:
+            raise ValueError(
+                f"url: only {{address}} and {{name}} are filled in, not {min(unknown)}"
+            )
+        return self
+
+    def spec(self, name: str, address: str) -> CheckSpec:
+        literal = f"[{address}]" if ":" in address else address
+        url = self.url.replace("{address}", literal).replace("{name}", name)
+        headers = tuple(self.headers.items())
+        return HttpCheck(url, self.status, self.contains, headers, self.deadline_s)
+
+
+class _CommandCheck(Model):
+    kind: Literal["command"]
+    command: Command
+    deadline_s: Seconds = 30.0
+
+    def spec(self, name: str, address: str) -> CheckSpec:
+        words = tuple(
+            word.replace("{address}", address).replace("{name}", name) for word in self.command
+        )
+        return CommandCheck(words, self.deadline_s)
+
+
+_AnyCheck = Annotated[_HttpCheck | _CommandCheck, Field(discriminator="kind")]
+
+
+class SetTable(Model):
+    """[sets.NAME]."""
+
+    link: AbsolutePath
+    slots: SlotsTable
+    records: AbsolutePath = "/var/db/slots"
+    mounts: tuple[_AnyMount, ...] = ()
+    services: tuple[ServiceTable, ...] = ()
+    checks: tuple[_AnyCheck, ...] = ()
+    image: Name | None = None
+
+
+class HostTable(Model):
+    """[hosts.NAME]."""
+
+    address: Address | None = None
+    port: Port | None = None
+    user: User | None = None
+    identity_files: tuple[str, ...] = ()
+    tags: tuple[Name, ...] = ()
+    platform: PlatformName | None = None
+    slots: dict[Name, DevicesTable] = Field(default={})
+
+
+class FleetFile(Model):
+    """The whole file."""
+
+    ssh: SshTable = SshTable()
+    rollout: RolloutTable = RolloutTable()
+    sets: dict[Name, SetTable] = Field(min_length=1)
+    hosts: dict[Name, HostTable] = Field(min_length=1)
