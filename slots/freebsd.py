@@ -17,4 +17,4 @@ class FreeBSD:
     restart: tuple[str, ...] = ("service", "{name}", "onerestart")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
     facts: tuple[str, ...] = ("freebsd/facts.sh",)
-    verbs: tuple[str, ...] = ("freebsd/host.sh",)
+    verbs: tuple[str, ...] = ("freebsd/host.sh", "freebsd/users.sh")

@@ -16,4 +16,4 @@ class Linux:
     restart: tuple[str, ...] = ("systemctl", "restart", "{name}")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
     facts: tuple[str, ...] = ("linux/kernel.sh", "linux/facts.sh")
-    verbs: tuple[str, ...] = ("linux/files.sh", "linux/host.sh")
+    verbs: tuple[str, ...] = ("linux/files.sh", "linux/host.sh", "linux/users.sh")

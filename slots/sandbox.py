@@ -17,4 +17,4 @@ class Sandbox:
     # The caller's PATH first: it is where a sandbox's `image` comes from.
     path: str = "$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     facts: tuple[str, ...] = ("linux/kernel.sh", "sandbox/facts.sh")
-    verbs: tuple[str, ...] = ("linux/files.sh", "sandbox/host.sh")
+    verbs: tuple[str, ...] = ("linux/files.sh", "sandbox/host.sh", "sandbox/users.sh")

@@ -50,7 +50,7 @@ HostAction = Unmount | Erase | Fill | Seal | Prove | Mount | Flip | Restart | Ju
 """The actions that are one verb each on the host. Checks are the deployer's (`check_call`)."""
 
 CORE = ("common/core.sh", "common/slot.sh", "common/probe.sh")
-VERBS = ("common/verbs.sh",)
+VERBS = ("common/verbs.sh", "common/users.sh")
 RESTART_TIMEOUT_S = 120
 ANSWER_MAX_BYTES = 1 << 20
 
