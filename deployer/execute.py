@@ -6,9 +6,10 @@ The only loop that changes a frontend. What it reports is read back from the hos
 import getpass
 import platform as box
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NoReturn, assert_never
 
 from deployer import health, transfer
@@ -25,9 +26,11 @@ from slots.actions import (
     Flip,
     Judge,
     Mount,
+    Patch,
     Prove,
     Restart,
     Seal,
+    Stage,
     Unmount,
 )
 from slots.errors import (
@@ -55,6 +58,7 @@ class Work:
 
     found: FoundRelease | None  # None: a rollback sends nothing
     stop: threading.Event
+    packs: Mapping[str, Path] = field(default_factory=dict)  # where each pack lies, by its digest
 
     def stop_point(self) -> None:
         """End the work here if the admin has asked for it."""
@@ -172,19 +176,36 @@ def _doubt(plan: Plan, trouble: list[tuple[Action, ProductError]]) -> str:
 
 def _run_action(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> None:
     """Run one action on the frontend."""
-    total = action.artefact.size_bytes - HEAD_BYTES if isinstance(action, Fill) else None
     name = type(action).__name__.lower()
-    with step(frontend.emit, name, frontend.host.name, total) as detail:
+    with step(frontend.emit, name, frontend.host.name, _total(action)) as detail:
         detail.extend(_run(frontend, action, lock, work))
 
 
-def _run(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> list[str]:
+def _total(action: Action) -> int | None:
+    """Return how many bytes an action moves, if that is worth a progress bar."""
+    match action:
+        case Fill(artefact=artefact):
+            return artefact.size_bytes - HEAD_BYTES
+        case Stage(size_bytes=size_bytes):
+            return size_bytes
+        case _:
+            return None
+
+
+def _run(  # noqa: PLR0911 - one case for each kind
+    frontend: Frontend, action: Action, lock: HeldLock, work: Work
+) -> list[str]:
     """Return what is worth telling of an action that went well."""
     match action:
         case Check():
             return [health.check(frontend, frontend.host.checks[frontend.slots.name])]
         case Fill(artefact=artefact) | Seal(artefact=artefact):
             return _send(frontend, action, lock, work, artefact.size_bytes)
+        case Stage():
+            return _stage(frontend, action, lock, work)
+        case Patch(slot, artefact=artefact):
+            _ask(frontend, action, lock, read_timeout_s(frontend.host, 2 * artefact.size_bytes))
+            return [f"from slot {slot.other} and the pack"]
         case Prove(size_bytes=size_bytes, sha256=sha256):
             _ask(frontend, action, lock, read_timeout_s(frontend.host, size_bytes))
             return [f"read back, SHA-256 {sha256[:16]}…"]
@@ -232,6 +253,28 @@ def _send(
     call = scripts.call(frontend.platform, action, lock.token)
     frontend.ask(call, payload, timeout_s=read_timeout_s(frontend.host, size_bytes))
     return []
+
+
+def _stage(frontend: Frontend, action: Stage, lock: HeldLock, work: Work) -> list[str]:
+    """Send what the host lacks of a pack."""
+    path = work.packs.get(action.pack_sha256)
+    if path is None:
+        raise HostError(f"there is no pack {action.pack_sha256[:16]}… to send")
+    have = int(frontend.ask(scripts.staged_call(action.pack_sha256)).first("have", "0"))
+    if have == action.size_bytes:
+        return ["the pack is there"]
+    payload = transfer.stream(
+        path,
+        have,
+        action.size_bytes,
+        step="stage",
+        subject=frontend.host.name,
+        emit=frontend.emit,
+        stop=work.stop_point,
+    )
+    call = scripts.stage_call(lock.token, action.pack_sha256, action.size_bytes, have)
+    frontend.ask(call, payload, timeout_s=read_timeout_s(frontend.host, action.size_bytes))
+    return [f"went on from {have} bytes"] if have else []
 
 
 def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:

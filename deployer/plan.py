@@ -48,6 +48,7 @@ class Plan:
     """The actions that lead a frontend to its goal; none if it is there.
 
     `undo` leads back after a failure behind the flip; it is empty where there is no way back.
+    `fallback` writes the whole image where a patch fails, up to and with its proof.
     """
 
     goal: Goal
@@ -57,6 +58,7 @@ class Plan:
     actions: tuple[Action, ...]
     undo: tuple[Action, ...]
     facts: tuple[str, ...]
+    fallback: tuple[Action, ...] = ()
 
     @property
     def sends_bytes(self) -> int:

@@ -29,8 +29,29 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """Bring a pack into the staging folder of the host; one that is there is not sent again."""
+
+    pack_sha256: str  # of the file as it travels
+    size_bytes: int  # of that file
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Put the image together behind its head, in place of `Fill`: replay the staged pack's moves.
+
+    It copies from the other slot, which must hold the image of `old_sha256`.
+    """
+
+    slot: SlotName
+    artefact: Artefact
+    pack_sha256: str
+    old_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Seal:
-    """Write the image's first 64 KiB, flush, and record which image this is."""
+    """Write the image's first 64 KiB, flush, record which image this is; a pack has served."""
 
     slot: SlotName
     artefact: Artefact
@@ -93,4 +114,6 @@ class Judge:
     verdict: Verdict
 
 
-Action = Unmount | Erase | Fill | Seal | Prove | Mount | Flip | Restart | Check | Judge
+Action = (
+    Unmount | Stage | Erase | Fill | Patch | Seal | Prove | Mount | Flip | Restart | Check | Judge
+)

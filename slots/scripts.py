@@ -29,6 +29,7 @@ from slots.actions import (
     Flip,
     Judge,
     Mount,
+    Patch,
     Prove,
     Restart,
     Seal,
@@ -46,11 +47,14 @@ from slots.manifest import HEAD_BYTES
 from slots.platform import PLATFORMS, Platform, restart_command
 from slots.slot import Service, SlotName, SlotSet
 
-HostAction = Unmount | Erase | Fill | Seal | Prove | Mount | Flip | Restart | Judge
-"""The actions that are one verb each on the host. Checks are the deployer's (`check_call`)."""
+HostAction = Unmount | Erase | Fill | Patch | Seal | Prove | Mount | Flip | Restart | Judge
+"""The actions that are one verb each on the host.
+
+Checks are the deployer's (`check_call`), and so is how a pack gets there (`staged_call` and on).
+"""
 
 CORE = ("common/core.sh", "common/slot.sh", "common/probe.sh")
-VERBS = ("common/verbs.sh", "common/users.sh")
+VERBS = ("common/verbs.sh", "common/users.sh", "common/staging.sh", "common/patch.sh")
 RESTART_TIMEOUT_S = 120
 ANSWER_MAX_BYTES = 1 << 20
 
@@ -148,7 +152,7 @@ def _checked(token: str) -> str:
 # --- calls -----------------------------------------------------------------------------------
 
 
-def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: PLR0911 - a table
+def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C901, PLR0911 - a table
     """Return the call of the verb that does this action, under the lock of this token."""
     own = _checked(token)
     match action:
@@ -159,6 +163,9 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: PL
         case Fill(slot, artefact):
             _has_head(artefact.size_bytes)
             return _words("verb_fill", own, slot, artefact.size_bytes)
+        case Patch(slot, artefact, pack_sha256, old_sha256):
+            _has_head(artefact.size_bytes)
+            return _words("verb_patch", own, slot, artefact.size_bytes, pack_sha256, old_sha256)
         case Seal(slot, artefact, release):
             _has_head(artefact.size_bytes)
             return _words(
@@ -184,6 +191,16 @@ def probe_call(services: tuple[Service, ...] = ()) -> str:
     """Return the call that asks for everything a `FrontendState` holds."""
     lines = ['"$1" ' + _words(one.name, *one.restart[:1]) for one in services]
     return "\n".join(("each_restart() {", ":", *lines, "}", "verb_probe"))
+
+
+def staged_call(pack_sha256: str) -> str:
+    """Return the call that asks how much of a pack is staged, and how much room is left there."""
+    return _words("verb_staged", pack_sha256)
+
+
+def stage_call(token: str, pack_sha256: str, size_bytes: int, offset: int) -> str:
+    """Return the call that takes a pack from this offset on as payload, and checks the whole."""
+    return _words("verb_stage", _checked(token), pack_sha256, size_bytes, offset)
 
 
 def lock_call(holder: str, token: str) -> str:

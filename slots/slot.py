@@ -105,6 +105,7 @@ class SlotSet:
     link: str
     slots: tuple[Slot, Slot]  # A, then B
     records: str = "/var/db/slots"
+    staging: str = ""  # where a pack lies until it is replayed; empty: beside the records
     mounts: tuple[InnerMount, ...] = ()
     services: tuple[Service, ...] = ()
 

@@ -15,9 +15,11 @@ from slots.actions import (
     Flip,
     Judge,
     Mount,
+    Patch,
     Prove,
     Restart,
     Seal,
+    Stage,
     Unmount,
 )
 from slots.manifest import Artefact, Release
@@ -92,6 +94,7 @@ class Frontend:
     )
     boot: int = 1
     running: SlotName | None = None  # the slot that the services run from
+    staged: str = ""  # digest of the pack in the staging folder
 
     def state(self) -> FrontendState:
         link_kind = LinkKind.LINK if self.link else LinkKind.MISSING
@@ -167,6 +170,21 @@ class Frontend:
                 cell.body = f"part of {artefact.sha256}"
                 yield
                 cell.body, cell.damaged = artefact.sha256, False
+            case Stage(pack_sha256, _):
+                yield
+                self.staged = f"part of {pack_sha256}"
+                yield
+                self.staged = pack_sha256
+            case Patch(slot, artefact, pack_sha256, old_sha256):
+                cell, old = self._writable(slot), self.cells[slot.other]
+                assert not cell.head, "a body is written only under an erased head"
+                assert self.staged == pack_sha256, "a pack is staged before it is replayed"
+                assert old.record, "a patch begins with an image that is known"
+                assert old.record.sha256 == old_sha256, "and with no other"
+                yield
+                cell.body = f"part of {artefact.sha256}"
+                yield
+                cell.body, cell.damaged = artefact.sha256, old.damaged
             case Seal(slot, artefact, release):
                 cell = self._writable(slot)
                 yield
@@ -175,6 +193,8 @@ class Frontend:
                 cell.record = record_of(artefact, release)
                 yield
                 cell.writing = False
+                yield
+                self.staged = ""
             case Prove(slot):
                 cell = self.cells[slot]
                 assert cell.head == action.head_sha256, "what is proven must look so"

@@ -12,6 +12,8 @@ verb_judge fedcba9876543210 B bad
 verb_lock fedcba9876543210 'ann @ desk rm -rf /'
 # mount
 verb_mount fedcba9876543210 B squashfs
+# patch
+verb_patch fedcba9876543210 B 200704 abababababababababababababababababababababababababababababababab cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 # probe
 each_restart() {
 :
@@ -30,6 +32,10 @@ each_service() {
 verb_restart fedcba9876543210 A 120
 # seal
 verb_seal fedcba9876543210 A cgi-1.0 uzip 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 7db23d8a909d42ffe9d3221bc27e60f4a8b525dcbf2963ecea9cf1a9deee3251
+# stage
+verb_stage fedcba9876543210 abababababababababababababababababababababababababababababababab 4711 17
+# staged
+verb_staged abababababababababababababababababababababababababababababababab
 # unlock
 verb_unlock
 # unmount

@@ -2,6 +2,7 @@ NONCE=0123456789abcdef
 SET=cgi
 LINK=/webroot/cgi
 RECORDS=/var/db/slots
+STAGING=/var/db/slots/staging
 DEVICE_A=/dev/disk/by-partlabel/cgiA
 MOUNT_A=/webroot/cgi1
 TARGET_A=cgi1

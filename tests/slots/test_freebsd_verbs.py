@@ -34,7 +34,8 @@ A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 1 << 20
 # What POSIX has, and both systems alike; anything else is not found.
 ALIKE = (
-    *("cat", "chmod", "cp", "cut", "date", "grep", "mkdir", "od", "readlink", "rm", "rmdir"),
+    *("cat", "chmod", "cp", "cut", "date", "df", "grep", "gzip", "mkdir", "mkfifo", "od"),
+    *("readlink", "rm", "rmdir"),
     *("sed", "sleep", "sort", "tail", "touch", "tr", "wc"),
 )
 

@@ -4,7 +4,7 @@ NL='
 '
 TAB=$(printf '\t')
 ZERO_HEAD=de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31
-begun='' child='' watcher='' own_lock='' own_writer='' undo='' scratch=''
+begun='' child='' watcher='' feeders='' own_lock='' own_writer='' undo='' scratch=''
 
 say() { # KEY VALUE: one line of the answer
     say_value=$2
@@ -84,6 +84,8 @@ finish() { # STATUS
 
 end_children() {
     [ -z "$watcher" ] || end_watcher
+    # shellcheck disable=SC2086 # a number a word
+    [ -z "$feeders" ] || kill -TERM $feeders 2>/dev/null || :
     [ -n "$child" ] || return 0
     end_tries=0
     # A child that cannot die (a write that hangs) keeps its claim: the next writer must see it.

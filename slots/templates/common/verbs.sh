@@ -60,14 +60,22 @@ verb_erase() { # TOKEN A|B
 
 verb_fill() { # TOKEN A|B SIZE: payload = the image from byte 65,536 to SIZE
     own_slot "$1" "$2" "$3"
+    need_erased
+    receive_body "$3"
+    say filled "$(($3 - HEAD_BYTES))"
+}
+
+need_erased() {
     head_sha256
     [ "$head_sha256" = "$ZERO_HEAD" ] || refuse "slot $SLOT: its head is not zero: erase it first"
-    fill_bytes=$(($3 - HEAD_BYTES))
-    fill_blocks=$((fill_bytes / HEAD_BYTES))
-    receive "$HEAD_BYTES" "$fill_blocks" 1
-    receive "$PAGE_BYTES" "$((fill_bytes % HEAD_BYTES / PAGE_BYTES))" "$(((fill_blocks + 1) * 16))"
+}
+
+receive_body() { # SIZE: the payload is the image behind its head
+    body_bytes=$(($1 - HEAD_BYTES))
+    body_blocks=$((body_bytes / HEAD_BYTES))
+    receive "$HEAD_BYTES" "$body_blocks" 1
+    receive "$PAGE_BYTES" "$((body_bytes % HEAD_BYTES / PAGE_BYTES))" "$(((body_blocks + 1) * 16))"
     payload_ended
-    say filled "$fill_bytes"
 }
 
 verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the first 64 KiB
@@ -86,6 +94,7 @@ verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the 
     [ "$head_sha256" = "$7" ] || mismatch "slot $SLOT: the head reads back different from what was written"
     note_image "$3" "$4" "$5" "$6" "$7"
     drop "$SLOT.writing"
+    drop_packs
     say sealed "$head_sha256"
 }
 

@@ -1,0 +1,123 @@
+# A pack replayed: copies out of the other slot, literals out of the pack, in order into the slot.
+verb_patch() { # TOKEN A|B SIZE PACK-SHA256 OLD-SHA256
+    own_slot "$1" "$2" "$3"
+    need_erased
+    staged_paths "$4"
+    [ -f "$pack" ] || refuse "the pack is not in $staged_folder"
+    [ "$(sha256 <"$pack")" = "$4" ] || {
+        rm -f -- "$pack"
+        mismatch "the pack in $staged_folder is damaged: it was removed"
+    }
+    other_slot "$5"
+    mkfifo -- "$scratch.unpacked" "$scratch.body" || fail "cannot make a pipe in $RECORDS"
+    gzip -dc <"$pack" >"$scratch.unpacked" 2>"$scratch.gzip" 3<&- 4>&- &
+    feeders=$!
+    exec 5<"$scratch.unpacked"
+    read_moves "$3" "$5"
+    (
+        trap - EXIT HUP INT PIPE TERM
+        replay
+        [ "$(dd bs=1 count=1 <&5 2>/dev/null | wc -c)" -eq 0 ] || exit 1
+        : >"$scratch.replayed"
+    ) >"$scratch.body" 2>/dev/null 3<&- 4>&- &
+    feeders="$feeders $!"
+    exec 3<"$scratch.body" 5<&-
+    receive_body "$3"
+    # shellcheck disable=SC2086 # a number a word
+    wait $feeders || fail "slot $SLOT: the pack could not be unpacked: $(cat "$scratch.gzip")"
+    feeders=''
+    say patched "$moves"
+}
+
+other_slot() { # OLD-SHA256: sets old_device, if the other slot holds that image
+    case $SLOT in
+        A) old_slot=B old_device=$DEVICE_B ;;
+        B) old_slot=A old_device=$DEVICE_A ;;
+    esac
+    get "$old_slot.image" sha256 && [ "$got" = "$1" ] \
+        || refuse "slot $old_slot does not hold the image that the pack begins with"
+    get "$old_slot.image" head_sha256 || got=
+    old_head=$(dd if="$old_device" bs="$HEAD_BYTES" count=1 2>/dev/null | sha256) || old_head=
+    [ "$old_head" = "$got" ] || refuse "slot $old_slot no longer holds what its record says"
+    get "$old_slot.image" size || got=
+    old_bytes=$got
+}
+
+damaged_pack() { # WHAT
+    mismatch "the pack is damaged: $1; nothing was written"
+}
+
+pack_field() { # KEY: $field
+    IFS= read -r field <&5 || damaged_pack "it ends within its head"
+    case $field in
+        "$1="*) field=${field#*=} ;;
+        *) damaged_pack "its head lacks $1" ;;
+    esac
+}
+
+is_number() { # TEXT: digits that this shell counts with
+    case $1 in '' | *[!0-9]* | 0?*) return 1 ;; esac
+    [ "${#1}" -le "$digits" ]
+}
+
+read_moves() { # SIZE OLD-SHA256: all of the table is checked before a byte is written
+    digits=15
+    [ "$((2147483647 + 1))" = 2147483648 ] || digits=9
+    IFS= read -r field <&5 && [ "$field" = 'flipslot pack 1' ] || damaged_pack "it is no pack of ours"
+    pack_field unit
+    unit=$field
+    case $unit in 1 | 512) ;; *) damaged_pack "its unit is $unit" ;; esac
+    pack_field old
+    [ "$field" = "$2 $old_bytes" ] || damaged_pack "it begins with another image"
+    pack_field new
+    [ "${field#* }" = "$1" ] || damaged_pack "it makes another image"
+    pack_field moves
+    moves=$field
+    is_number "$moves" && is_number "$old_bytes" && is_number "$1" || damaged_pack "its sizes"
+    moves_old=$((old_bytes / unit)) moves_left=$((($1 - HEAD_BYTES) / unit)) moves_count=$moves
+    while [ "$moves_count" -gt 0 ]; do
+        IFS=' ' read -r move move_first move_length <&5 || damaged_pack "it ends within its moves"
+        case $move in
+            c) is_number "$move_first" && is_number "$move_length" \
+                && [ "$((move_first + move_length))" -le "$moves_old" ] \
+                || damaged_pack "a move copies from outside the old image" ;;
+            l) is_number "$move_first" && [ -z "$move_length" ] || damaged_pack "a move is no move"
+               move_length=$move_first ;;
+            *) damaged_pack "a move is no move" ;;
+        esac
+        [ "$move_length" -gt 0 ] && [ "$move_length" -le "$moves_left" ] \
+            || damaged_pack "its moves make more than the image"
+        moves_left=$((moves_left - move_length)) moves_count=$((moves_count - 1))
+        echo "$move $move_first $move_length"
+    done >"$scratch.moves"
+    [ "$moves_left" -eq 0 ] || damaged_pack "its moves make less than the image"
+}
+
+replay() {
+    while read -r move move_first move_length; do
+        "move_${move}_$unit" || exit 1
+    done <"$scratch.moves"
+}
+
+# One dd each: a fork is what a move costs. Disks of FreeBSD answer whole sectors alone.
+move_c_512() {
+    if [ "$move_length" -le 512 ]; then
+        dd if="$old_device" bs=512 skip="$move_first" count="$move_length"
+    else
+        {
+            dd bs=512 skip="$move_first" count=0
+            dd bs=65536 count="$((move_length / 128))"
+            dd bs=512 count="$((move_length % 128))"
+        } <"$old_device"
+    fi
+}
+move_l_512() {
+    [ "$move_length" -lt 128 ] || dd bs=65536 count="$((move_length / 128))" iflag=fullblock <&5
+    [ "$((move_length % 128))" -eq 0 ] || dd bs=512 count="$((move_length % 128))" iflag=fullblock <&5
+}
+move_c_1() {
+    dd if="$old_device" bs=65536 skip="$move_first" count="$move_length" iflag=skip_bytes,count_bytes
+}
+move_l_1() {
+    dd bs=65536 count="$move_length" iflag=fullblock,count_bytes <&5
+}

@@ -1,0 +1,80 @@
+# The staging folder: a pack lies there from its arrival until the image that it made is sealed.
+staged_paths() { # PACK-SHA256: sets pack, partial
+    staged_folder=$STAGING/$SET
+    pack=$staged_folder/$1.pack
+    partial=$staged_folder/$1.partial
+}
+
+file_bytes() { # PATH: $file_bytes, 0 if there is no such file
+    file_bytes=0
+    [ ! -f "$1" ] || file_bytes=$(($(wc -c <"$1")))
+}
+
+free_bytes() { # FOLDER, or what will hold it: $free_bytes, empty if df does not say
+    free_folder=$1
+    until [ -d "$free_folder" ] || [ -z "$free_folder" ]; do
+        free_folder=${free_folder%/*}
+    done
+    free_bytes=$(df -P -k -- "${free_folder:-/}" 2>/dev/null | tail -n 1 | {
+        read -r _ _ _ free_kib _ && echo "$((free_kib * 1024))"
+    }) || free_bytes=''
+}
+
+verb_staged() { # PACK-SHA256
+    staged_paths "$1"
+    file_bytes "$pack"
+    [ "$file_bytes" -gt 0 ] || file_bytes "$partial"
+    free_bytes "$staged_folder"
+    say have "$file_bytes"
+    say free "$free_bytes"
+}
+
+verb_stage() { # TOKEN PACK-SHA256 SIZE OFFSET: payload = the pack from OFFSET to SIZE
+    need_lock "$1"
+    open_staging "$2"
+    [ ! -f "$pack" ] || return 0
+    file_bytes "$partial"
+    [ "$file_bytes" = "$4" ] || refuse "$file_bytes bytes of the pack are here, not $4"
+    cat <&3 >>"$partial" 2>"$scratch.stage" 4>&- || {
+        rm -f -- "$partial"
+        staging_hint
+        fail "cannot keep the pack in $staged_folder: $(cat "$scratch.stage")"
+    }
+    file_bytes "$partial"
+    [ "$file_bytes" -ge "$3" ] || fail "the pack was cut: $file_bytes bytes of $3 are here"
+    keep_pack "$2" "$3"
+}
+
+open_staging() { # PACK-SHA256: the folder is there, and no other pack of this set in it
+    staged_paths "$1"
+    try mkdir -p -- "$staged_folder" || {
+        staging_hint
+        fail "cannot make the staging folder: $said"
+    }
+    for staged_path in "$staged_folder"/*; do
+        case $staged_path in
+            "$pack" | "$partial") ;;
+            *) rm -f -- "$staged_path" ;;
+        esac
+    done
+}
+
+staging_hint() {
+    say hint "packs lie in $staged_folder: make that possible, or name another folder (staging) in the inventory"
+}
+
+keep_pack() { # PACK-SHA256 SIZE: the partial is whole, if its digest is right
+    file_bytes "$partial"
+    if [ "$file_bytes" != "$2" ] || [ "$(sha256 <"$partial")" != "$1" ]; then
+        rm -f -- "$partial"
+        mismatch "the pack that came is not the one that was meant: it was removed"
+    fi
+    durable "$partial"
+    mv -f -- "$partial" "$pack" && durable "$staged_folder"
+    say staged "$2"
+}
+
+drop_packs() { # of this set: the image that they made is sealed
+    [ -d "$STAGING/$SET" ] || return 0
+    rm -f -- "$STAGING/$SET"/*.pack "$STAGING/$SET"/*.partial || :
+}
