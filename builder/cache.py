@@ -250,7 +250,7 @@ def _known_files(connection: sqlite3.Connection, stamps: Iterable[Stamp]) -> dic
     for stamp in stamps:
         by_device.setdefault(stamp.device, {})[_signed(stamp.inode)] = stamp
     for device, wanted in by_device.items():
-        inodes = list(wanted)
+        inodes = sorted(wanted)  # as the table is: each page is looked at once
         for at in range(0, len(inodes), _ASKED_AT_ONCE):
             asked = json.dumps(inodes[at : at + _ASKED_AT_ONCE])
             for inode, size, mtime_ns, ctime_ns, sha256, day in connection.execute(

@@ -7,7 +7,6 @@ the open file after its last byte: one that changed before or meanwhile has anot
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from builder.names import shown
 from builder.tree import Node
@@ -20,7 +19,7 @@ _ZEROS = bytes(READ_BYTES)
 
 def pieces(node: Node) -> Iterator[bytes]:
     """Yield the bytes of a file: as many as its size, or a BuildError that names it."""
-    if not isinstance(node.content, Path):
+    if not isinstance(node.content, str):
         yield node.content or b""
     elif node.size <= READ_BYTES:
         yield _small(node, node.content)
@@ -28,7 +27,7 @@ def pieces(node: Node) -> Iterator[bytes]:
         yield from _large(node, node.content)
 
 
-def _small(node: Node, path: Path) -> bytes:
+def _small(node: Node, path: str) -> bytes:
     """Read a file in one go: nearly all files are small, so few calls for each."""
     try:
         descriptor = os.open(path, _FLAGS)
@@ -46,7 +45,7 @@ def _small(node: Node, path: Path) -> bytes:
     return data
 
 
-def _large(node: Node, path: Path) -> Iterator[bytes]:
+def _large(node: Node, path: str) -> Iterator[bytes]:
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from builder.cache import Cache
 from builder.contents import pieces
+from builder.hardlinks import first_files
 from builder.progress import Meter
 from builder.tree import Kind, Node, Tree
 from slots.events import Emit, step
@@ -21,13 +22,17 @@ def digest_files(
 
     One file of several names is read once, one that the cache knows not at all.
     """
-    firsts = _firsts(tree)
+    firsts = first_files(tree)
     cache = cache or Cache(emit)
-    known = cache.digests(node.stamp for node in firsts.values() if node.stamp is not None)
-    found = {
-        key: known[node.stamp] for key, node in firsts.items() if node.stamp in known
-    }  # fmt: skip
-    unread = [node for key, node in firsts.items() if key not in found]
+    known = cache.digests(node.stamp for node in firsts if node.stamp is not None)
+    found: dict[bytes | int, str] = {}
+    unread: list[Node] = []
+    for node in firsts:
+        digest = None if node.stamp is None else known.get(node.stamp)
+        if digest is None:
+            unread.append(node)
+        else:
+            found[_file_key(node)] = digest
     total_bytes = sum(node.size for node in unread)
     with step(emit, "digest", total_bytes=total_bytes) as detail:
         read = _read_all(unread, threads, Meter(emit, "digest").add)
@@ -36,7 +41,8 @@ def digest_files(
         if known:
             detail.append(f"{len(unread)} read")
     cache.keep_digests({node.stamp: read[node.path] for node in unread if node.stamp is not None})
-    return {node.path: found[_file_key(node)] for node in tree if node.kind is Kind.FILE}
+    file = Kind.FILE
+    return {node.path: found[_file_key(node)] for node in tree if node.kind is file}
 
 
 def _read_all(
@@ -55,14 +61,6 @@ def _read_all(
 
 def _file_key(node: Node) -> bytes | int:
     return node.path if node.group is None else node.group
-
-
-def _firsts(tree: Tree) -> dict[bytes | int, Node]:
-    firsts: dict[bytes | int, Node] = {}
-    for node in tree:
-        if node.kind is Kind.FILE:
-            firsts.setdefault(_file_key(node), node)
-    return firsts
 
 
 def _batches(nodes: Iterable[Node]) -> Iterator[list[Node]]:

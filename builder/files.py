@@ -59,7 +59,7 @@ def _copied(new: NewFile, source: Path) -> NewFile:
         raise _FaultError(f"cannot read {source}: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         raise _FaultError(f"{source} is no file")
-    return new.holding(source.resolve(), status.st_size, stamp_of(status))
+    return new.holding(str(source.resolve()), status.st_size, stamp_of(status))
 
 
 def _rendered(template: Path, variables: dict[str, object]) -> str:

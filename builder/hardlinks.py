@@ -17,39 +17,36 @@ def with_links(tree: Tree, inodes: Mapping[bytes, object] | None = None) -> Tree
         if inodes is None
         else dict(inodes)
     )
-    here = [node.path for node in tree if node.path in keys]
+    here = [node.path for node in tree if node.path in keys] if keys else []
     names = Counter(keys[path] for path in here)
     numbers: dict[object, int] = {}
     for path in here:
         if names[keys[path]] > 1:
             numbers.setdefault(keys[path], len(numbers))
-    folders = Counter(node.parent for node in tree if node.kind is Kind.DIRECTORY and node.path)
-    return Tree(tuple(_linked(node, keys, names, numbers, folders) for node in tree))
+    folder = Kind.DIRECTORY
+    folders = Counter(node.parent for node in tree if node.kind is folder and node.path)
 
+    def linked(node: Node) -> Node:
+        if node.kind is folder:
+            group, links = None, 2 + folders[node.path]
+        else:
+            key = keys.get(node.path)
+            group = None if key is None else numbers.get(key)
+            links = 1 if group is None else names[key]
+        if node.links == links and node.group == group:
+            return node  # nearly all: a copy is dear
+        return replace(node, group=group, links=links)
 
-def _linked(
-    node: Node,
-    keys: Mapping[bytes, object],
-    names: Counter[object],
-    numbers: Mapping[object, int],
-    folders: Counter[bytes],
-) -> Node:
-    if node.kind is Kind.DIRECTORY:
-        return replace(node, links=2 + folders[node.path], group=None)
-    key = keys.get(node.path)
-    group = None if key is None else numbers.get(key)
-    links = 1 if group is None else names[key]
-    if (node.group, node.links) == (group, links):
-        return node
-    return replace(node, group=group, links=links)
+    return Tree(tuple([linked(node) for node in tree]))
 
 
 def first_files(tree: Tree) -> list[Node]:
     """Return the files of a tree, those of several names by their first name alone."""
     seen: set[int] = set()
     files: list[Node] = []
+    file = Kind.FILE
     for node in tree:
-        if node.kind is Kind.FILE and node.group not in seen:
+        if node.kind is file and node.group not in seen:
             files.append(node)
             if node.group is not None:
                 seen.add(node.group)

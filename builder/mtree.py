@@ -50,8 +50,7 @@ def to_lines(tree: Tree, digests: Mapping[bytes, str]) -> Iterator[str]:
     """Write a specification. `digests` holds the SHA-256 of files by their path."""
     yield "#mtree\n"
     for node in tree:
-        words = " ".join(f"{name}={value}" for name, value in keywords(node, digests))
-        yield f"{escaped(b'.' + node.path)} {words}\n"
+        yield f"{escaped(b'.' + node.path)} {words(node, digests)}\n"
 
 
 def described(tree: Tree, digests: Mapping[bytes, str]) -> dict[bytes, dict[str, str]]:
@@ -76,25 +75,30 @@ def with_first_names(entries: Mapping[bytes, Mapping[str, str]]) -> dict[bytes, 
 
 def keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
     """Yield the keywords of an entry, as a specification has them."""
-    yield "type", node.kind.value
-    yield "mode", f"{node.mode:04o}"
-    yield "uid", str(node.uid)
-    yield "gid", str(node.gid)
-    if node.kind is Kind.FILE:
-        yield "size", str(node.size)
-    yield "time", f"{node.mtime_s}.0"
-    yield "nlink", str(node.links)
+    for word in words(node, digests).split(" "):
+        name, _, value = word.partition("=")
+        yield name, value
+
+
+def words(node: Node, digests: Mapping[bytes, str]) -> str:
+    """Write the keywords of an entry; no value holds a space."""
+    size = further = ""
     match node.kind:
-        case Kind.FILE if node.path in digests:
-            yield "sha256digest", digests[node.path]
+        case Kind.FILE:
+            size = f" size={node.size}"
+            digest = digests.get(node.path)
+            further = f" sha256digest={digest}" if digest else ""
         case Kind.SYMLINK:
-            yield "link", escaped(node.target)
+            further = f" link={escaped(node.target)}"
         case Kind.CHARACTER | Kind.BLOCK:
-            yield "device", f"native,{node.major},{node.minor}"
-        case Kind.FILE | Kind.DIRECTORY | Kind.FIFO:
+            further = f" device=native,{node.major},{node.minor}"
+        case Kind.DIRECTORY | Kind.FIFO:
             pass
-    if node.group is not None:
-        yield "inode", str(node.group + 1)
+    inode = "" if node.group is None else f" inode={node.group + 1}"
+    return (
+        f"type={node.kind.value} mode={node.mode:04o} uid={node.uid} gid={node.gid}{size}"
+        f" time={node.mtime_s}.0 nlink={node.links}{further}{inode}"
+    )
 
 
 def escaped(raw: bytes) -> str:

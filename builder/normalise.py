@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from builder.globs import matcher
 from builder.hardlinks import with_links
@@ -33,14 +32,14 @@ class NewFile:
     """A file that the recipe adds; None of owner and mode: of what it replaces, else usual ones."""
 
     path: bytes
-    content: Path | bytes
+    content: str | bytes
     size: int
     stamp: Stamp | None = None
     uid: int | None = None
     gid: int | None = None
     mode: int | None = None
 
-    def holding(self, content: Path | bytes, size: int, stamp: Stamp | None = None) -> "NewFile":
+    def holding(self, content: str | bytes, size: int, stamp: Stamp | None = None) -> "NewFile":
         """Return the same file with this content."""
         return replace(self, content=content, size=size, stamp=stamp)
 
@@ -73,10 +72,14 @@ class Rules:
 def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emit: Emit) -> Tree:
     """Add what the frontends need, set owners, clamp times; the result is in tree order."""
     tree = _with_mount_points(tree, rules.mount_points, emit)
-    tree = _with_files(tree, rules.files, emit)
-    tree = _with_symlinks(tree, rules.links, emit)
-    tree = _each(tree, _owners(rules.owners))
-    tree = _with_overrides(tree, overrides)
+    if rules.files:
+        tree = _with_files(tree, rules.files, emit)
+    if rules.links:
+        tree = _with_symlinks(tree, rules.links, emit)
+    if rules.owners:
+        tree = _each(tree, _owners(rules.owners))
+    if overrides:
+        tree = _with_overrides(tree, overrides)
     tree = _with_clamped_times(tree, rules.epoch_s, emit)
     return with_links(tree)
 
@@ -100,8 +103,9 @@ def _with_mount_points(tree: Tree, wanted: Iterable[str], emit: Emit) -> Tree:
         parts = path.split(b"/")
         for end in range(2, len(parts) + 1):
             made += _directory(nodes, b"/".join(parts[:end]))
-    if made:
-        emit(Notice(f"mount points made: {listed(made)}"))
+    if not made:
+        return tree
+    emit(Notice(f"mount points made: {listed(made)}"))
     return Tree.of(nodes.values())
 
 
@@ -255,15 +259,17 @@ def _overridden(node: Node, override: Override) -> Node:
 
 def _with_clamped_times(tree: Tree, epoch_s: int | None, emit: Emit) -> Tree:
     """Keep every time between 1970 and the epoch, or the last second that all formats know."""
+    latest_s = TIME_MAX_S if epoch_s is None else min(epoch_s, TIME_MAX_S)
+    if all(0 <= node.mtime_s <= latest_s for node in tree):
+        return tree
     strange = [node.path for node in tree if not 0 <= node.mtime_s <= TIME_MAX_S]
     if strange:
         emit(Notice(f"times outside 1970 to 2038 are clamped: {listed(strange)}"))
-    latest = TIME_MAX_S if epoch_s is None else min(epoch_s, TIME_MAX_S)
     return _each(
         tree,
         lambda node: (
             node
-            if 0 <= node.mtime_s <= latest
-            else replace(node, mtime_s=max(0, min(node.mtime_s, latest)))
+            if 0 <= node.mtime_s <= latest_s
+            else replace(node, mtime_s=max(0, min(node.mtime_s, latest_s)))
         ),
     )

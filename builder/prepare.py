@@ -113,9 +113,9 @@ def _with_parents(path: bytes) -> Iterator[bytes]:
 def _owners(tree: Tree, path: bytes) -> dict[str, int]:
     """Return the names of owners that the image itself knows."""
     node = next((one for one in tree if one.path == path and one.kind is Kind.FILE), None)
-    if node is None or not isinstance(node.content, Path):
+    if node is None or not isinstance(node.content, str):
         return {}
     try:
-        return mtree.owners_of(node.content.read_text(encoding="utf-8", errors="replace"))
+        return mtree.owners_of(Path(node.content).read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return {}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from typing import NamedTuple
 
 
 class Kind(StrEnum):
@@ -17,8 +17,7 @@ class Kind(StrEnum):
     FIFO = "fifo"
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What lstat(2) said of a file when it was scanned: other numbers mean another content."""
 
     device: int
@@ -34,9 +33,9 @@ class Node:
 
     `mode` holds the permission bits (0o7777), `mtime_s` seconds since 1970, `size` the bytes of a
     file, `target` the text of a symlink, `major` and `minor` the numbers of a device. `content`
-    is where a file's bytes are read from, or the bytes themselves. `group` is shared by the names
-    of one hard-linked file and None elsewhere; `links` is the number of names in this tree (for a
-    directory: 2 and its sub-directories).
+    is the path that a file's bytes are read from, or the bytes themselves. `group` is shared by
+    the names of one hard-linked file and None elsewhere; `links` is the number of names in this
+    tree (for a directory: 2 and its sub-directories).
     """
 
     path: bytes
@@ -49,7 +48,7 @@ class Node:
     target: bytes = b""
     major: int = 0
     minor: int = 0
-    content: Path | bytes | None = None
+    content: str | bytes | None = None
     stamp: Stamp | None = None
     group: int | None = None
     links: int = 1
@@ -73,6 +72,10 @@ def order_key(path: bytes) -> bytes:
     return path.replace(b"/", b"\0")
 
 
+def _node_key(node: Node) -> bytes:
+    return node.path.replace(b"/", b"\0")
+
+
 @dataclass(frozen=True, slots=True)
 class Tree:
     """All nodes in tree order, the root first; every parent is a directory of the tree."""
@@ -88,4 +91,4 @@ class Tree:
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> "Tree":
         """Put nodes in tree order."""
-        return cls(tuple(sorted(nodes, key=lambda node: order_key(node.path))))
+        return cls(tuple(sorted(nodes, key=_node_key)))

@@ -12,7 +12,6 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from builder.clusters import Cluster, Unread, ZeroRun
@@ -150,7 +149,7 @@ def _bytes_of(source: Node | bytes, offset: int, length: int) -> bytes:
         case bytes(data):
             _expect(source, len(data) == source.size)
             return data[offset : offset + length]
-        case Path() as path:
+        case str(path):
             try:
                 return _read(source, path, offset, length)
             except OSError as error:
@@ -163,7 +162,7 @@ def _bytes_of(source: Node | bytes, offset: int, length: int) -> bytes:
             return b""
 
 
-def _read(node: Node, path: Path, offset: int, length: int) -> bytes:
+def _read(node: Node, path: str, offset: int, length: int) -> bytes:
     descriptor = os.open(path, _FLAGS)
     try:
         data = b""

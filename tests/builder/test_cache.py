@@ -99,9 +99,9 @@ def test_a_file_that_was_written_with_its_old_time_is_read(
 
 def test_a_file_that_was_written_just_before_the_scan_is_not_trusted(known: Path) -> None:
     now_ns = time.time_ns()
-    young = replace(STAMP, inode=1, ctime_ns=now_ns - 1_000_000_000)
-    old = replace(STAMP, inode=2, ctime_ns=now_ns - 5_000_000_000)
-    future = replace(STAMP, inode=3, mtime_ns=now_ns + LONG_AGO_NS)
+    young = STAMP._replace(inode=1, ctime_ns=now_ns - 1_000_000_000)
+    old = STAMP._replace(inode=2, ctime_ns=now_ns - 5_000_000_000)
+    future = STAMP._replace(inode=3, mtime_ns=now_ns + LONG_AGO_NS)
     with caches.opened(known, lambda _event: None) as cache:
         cache.keep_digests(dict.fromkeys((young, old, future), "ab" * 32))
         assert cache.digests([young, old, future]) == {old: "ab" * 32}
@@ -112,7 +112,7 @@ def test_a_file_is_known_by_every_number_of_its_stamp(known: Path, field: str) -
     with caches.opened(known, lambda _event: None) as cache:
         cache.keep_digests({STAMP: "ab" * 32})
         assert cache.digests([STAMP]) == {STAMP: "ab" * 32}
-        assert cache.digests([replace(STAMP, **{field: getattr(STAMP, field) - 1})]) == {}
+        assert cache.digests([STAMP._replace(**{field: getattr(STAMP, field) - 1})]) == {}
 
 
 def test_paranoid_reads_every_file_and_gives_the_same_bytes(
@@ -249,7 +249,7 @@ def test_a_cache_forgets_artefacts_that_are_gone_and_the_oldest_of_too_many(
 def test_a_cache_forgets_the_files_of_long_ago(
     known: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = replace(STAMP, inode=7)
+    other = STAMP._replace(inode=7)
     with caches.opened(known, lambda _event: None) as cache:
         cache.keep_digests({STAMP: "ab" * 32})
         later = caches._today() + caches.KEPT_DAYS + 1
