@@ -216,6 +216,7 @@ def _override(
         mtime_s=read("time", lambda text: int(text.partition(".")[0])),
         target=read("link", unescaped) if kind is Kind.SYMLINK else None,
         device=read("device", _device),
+        inode=read("inode", int),
         is_optional="optional" in words or "nochange" in words,
     )
 

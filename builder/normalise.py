@@ -55,6 +55,7 @@ class Override:
     mtime_s: int | None = None
     target: bytes | None = None
     device: tuple[int, int] | None = None
+    inode: int | None = None  # shared by the names of one hard-linked entry
     is_optional: bool = False  # may be missing
 
 
@@ -240,7 +241,8 @@ def _overridden(node: Node, override: Override) -> Node:
             raise BuildError(f"the mtree file makes {shown(node.path)} a {kind}: it is {node.kind}")
         if kind is Kind.FILE:
             raise BuildError(f"the mtree file makes {shown(node.path)} a file: it is {node.kind}")
-        node = replace(node, kind=kind, size=0, content=None, group=None)
+        group = None if override.inode is None else -1 - override.inode  # apart from the scan's
+        node = replace(node, kind=kind, size=0, content=None, group=group)
     is_device = kind in {Kind.CHARACTER, Kind.BLOCK}
     if is_device and kind is not node_kind and override.device is None:
         raise BuildError(f"the mtree file makes {shown(node.path)} a {kind} without `device`")

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,14 @@ KINDS = {0o04: "dir", 0o10: "file", 0o12: "link", 0o02: "char", 0o06: "block", 0
 TOOLS = {"squashfs": ("mksquashfs", "unsquashfs"), "erofs": ("mkfs.erofs", "fsck.erofs")}
 
 
+def is_here(tool: str) -> bool:
+    return shutil.which(tool) is not None
+
+
 def need(*tools: str) -> None:
     """Skip a test that asks programs which are not here."""
     for tool in tools:
-        if shutil.which(tool) is None:
+        if not is_here(tool):
             pytest.skip(f"{tool} is not installed")
 
 
@@ -156,7 +160,7 @@ def browsed(image: Path) -> Description:
         tree = one.tree()
         files = [node for node in tree if node.kind is Kind.FILE]
         digests = {_key(node): sha256(chunks) for node, chunks in one.contents(files)}
-        return _described(tree, digests)
+        return described(tree, digests)
 
 
 def by_pycdlib(volume: Path) -> Description:
@@ -169,7 +173,7 @@ def by_pycdlib(volume: Path) -> Description:
     iso.open(str(volume))
     digests = dict(_pycdlib_digests(iso, iso.get_record(iso_path="/"), b""))
     iso.close()
-    return _described(tree, {_key(node): digests.get(node.path, "") for node in tree})
+    return described(tree, {_key(node): digests.get(node.path, "") for node in tree})
 
 
 def _pycdlib_digests(iso: Any, folder: Any, path: bytes) -> Iterator[tuple[bytes, str]]:
@@ -191,7 +195,8 @@ def _key(node: Node) -> object:
     return node.path if node.group is None else node.group
 
 
-def _described(tree: Tree, digests: dict[object, str]) -> Description:
+def described(tree: Tree, digests: Mapping[Any, str]) -> Description:
+    """Describe a tree; `digests` holds those of files by group, or else by path."""
     found: Description = {
         node.path: {
             "kind": node.kind.value,

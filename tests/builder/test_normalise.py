@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from builder.normalise import TIME_MAX_S, Override, OwnerRule, Rules, normalise, path_of
@@ -92,3 +94,11 @@ def test_an_override_adds_devices_and_directories_but_no_files() -> None:
         _normal(Rules(), {b"/gone": Override(Kind.FILE)})
     with pytest.raises(BuildError, match="makes /etc a link"):
         _normal(Rules(), {b"/etc": Override(Kind.SYMLINK)})
+
+
+def test_names_of_one_device_that_only_an_mtree_file_knows_are_one() -> None:
+    device = Override(kind=Kind.BLOCK, device=(8, 1), inode=4)
+    lone = replace(device, inode=5)
+    nodes, _ = _normal(Rules(), {b"/a": device, b"/b": device, b"/c": lone})
+    assert [nodes[path].links for path in (b"/a", b"/b", b"/c")] == [2, 2, 1]
+    assert nodes[b"/a"].group == nodes[b"/b"].group is not None

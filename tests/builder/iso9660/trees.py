@@ -93,7 +93,7 @@ def _common(draw: st.DrawFn, path: bytes, kind: Kind) -> Node:
     node = Node(path, kind, draw(st.integers(0, 0o7777)), draw(NUMBERS), draw(NUMBERS), draw(TIMES))
     match kind:
         case Kind.FILE:
-            size = draw(st.sampled_from([0, 1, 2047, 2048, 2049, 5000, 70_000]))
+            size = draw(st.sampled_from([0, 1, 2047, 2048, 2049, 65_535, 65_536, 65_537, 131_073]))
             content = (path + b"." * (size > 0))[-8:] * size
             return replace(node, size=size, content=content[:size])
         case Kind.SYMLINK:
