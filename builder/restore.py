@@ -5,7 +5,8 @@ image can write outside it.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from pathlib import Path
 
@@ -44,13 +45,25 @@ def restore(tree: Tree, contents: Contents, folder: Path, privilege: Privilege) 
     """Make the entries of a tree in an empty directory; return those that could not be made."""
     refuse_escapes(tree)
     top = os.fsencode(folder)
-    left_out = [node.path for node in tree if not _make(top, node, privilege)]
+    firsts = _firsts(tree)
+    owns = [node for node in tree if firsts.get(node.group, node) is node]
+    refused = {node.path for node in owns if not _make(top, node, privilege)}
+    left_out = [node.path for node in tree if firsts.get(node.group, node).path in refused]
     _write_contents(top, contents)
-    _make_links(top, tree)
+    _make_links(top, tree, firsts, refused)
     for node in reversed(tree.nodes):
         if node.path not in left_out:
             _settle(top, node, privilege)
     return left_out
+
+
+def _firsts(tree: Tree) -> dict[int | None, Node]:
+    """Return the first name of each hard-linked entry: it is made, the others are linked to it."""
+    firsts: dict[int | None, Node] = {}
+    for node in tree:
+        if node.group is not None:
+            firsts.setdefault(node.group, node)
+    return firsts
 
 
 def _make(top: bytes, node: Node, privilege: Privilege) -> bool:
@@ -60,8 +73,7 @@ def _make(top: bytes, node: Node, privilege: Privilege) -> bool:
             if node.path:
                 os.mkdir(full, 0o700)  # noqa: PTH102 - bytes
         case Kind.SYMLINK:
-            if node.group is None:
-                os.symlink(node.target, full)  # noqa: PTH211 - bytes
+            os.symlink(node.target, full)  # noqa: PTH211 - bytes
         case Kind.FIFO:
             os.mkfifo(full, 0o600)
         case Kind.CHARACTER | Kind.BLOCK:
@@ -87,17 +99,14 @@ def _write_contents(top: bytes, contents: Contents) -> None:
             file.writelines(chunks)
 
 
-def _make_links(top: bytes, tree: Tree) -> None:
-    """Give hard-linked names their one file: the first name has it."""
-    firsts: dict[int, Node] = {}
+def _make_links(
+    top: bytes, tree: Tree, firsts: Mapping[int | None, Node], refused: AbstractSet[bytes]
+) -> None:
+    """Give hard-linked names their one entry."""
     for node in tree:
-        if node.group is None or node.kind not in {Kind.FILE, Kind.SYMLINK}:
-            continue
-        first = firsts.setdefault(node.group, node)
-        if first is not node:
+        first = firsts.get(node.group, node)
+        if first is not node and first.path not in refused:
             os.link(top + first.path, top + node.path, follow_symlinks=False)
-        elif node.kind is Kind.SYMLINK:
-            os.symlink(node.target, top + node.path)  # noqa: PTH211 - bytes
 
 
 def _settle(top: bytes, node: Node, privilege: Privilege) -> None:

@@ -147,7 +147,7 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
             if alone is not None and _has_place(alone, known) and _is_after_symlink(entries):
                 _continue_target(entries, held, name)
                 found = alone
-        if found is None:
+        if found is None or _links_to_nothing(found, known):  # its target may go on
             held += line + b"\n"
             continue
         held = b""
@@ -168,6 +168,10 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
 def _has_place(found: re.Match[bytes], known: Mapping[bytes, int]) -> bool:
     path = _path(found[1])
     return not path or not path.rpartition(b"/")[0] or path.rpartition(b"/")[0] in known
+
+
+def _links_to_nothing(found: re.Match[bytes], known: Mapping[bytes, int]) -> bool:
+    return found[8] is not None and _path(found[8]) not in known
 
 
 def _is_after_symlink(entries: Sequence[tuple[Node, int]]) -> bool:

@@ -121,17 +121,19 @@ def as_xorriso_restores(described: Description) -> Description:
     """Leave out what xorriso (1.5.4) cannot restore.
 
     Owners and times of symlinks; slashes doubled in a target, or at its end; device nodes: it takes
-    PN for one number, split at the eighth bit. Hard links of what has no content are not joined.
+    PN for one number, split at the eighth bit. Hard links are joined if they have content.
     """
     return {
-        path: _without_links(one) if one["kind"] in {"link", "fifo"} else one
+        path: _as_restored(one)
         for path, one in as_mounted(described).items()
         if one["kind"] not in {"char", "block"}
     }
 
 
-def _without_links(one: dict[str, object]) -> dict[str, object]:
-    if one["kind"] == "fifo":
+def _as_restored(one: dict[str, object]) -> dict[str, object]:
+    if one["kind"] == "dir" or one["size"]:
+        return one
+    if one["kind"] != "link":
         return one | {"links": 1}
     target = one["target"]
     assert isinstance(target, bytes)
@@ -161,6 +163,21 @@ def browsed(image: Path) -> Description:
         files = [node for node in tree if node.kind is Kind.FILE]
         digests = {_key(node): sha256(chunks) for node, chunks in one.contents(files)}
         return described(tree, digests)
+
+
+def extracted(image: Path, out: Path) -> Description:
+    """What `image extract` leaves."""
+    with browse.opened(image) as one:
+        browse.extract(one, out, lambda _event: None)
+    return on_disk(out)
+
+
+def joined_by_content(described: Description) -> Description:
+    """ISO 9660 tells by their content that names are one file: what has none is left apart."""
+    return {
+        path: one if one["kind"] == "dir" or one["size"] else one | {"links": 1}
+        for path, one in described.items()
+    }
 
 
 def by_pycdlib(volume: Path) -> Description:

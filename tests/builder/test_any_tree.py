@@ -148,6 +148,8 @@ def test_any_tree_in_a_uzip_is_read_back_by_every_reader(tree: Tree, packing: Pa
         assert readers.differences(readers.browsed(image), expected) == {}
         assert readers.differences(readers.judged(data), mounted) == {}
         assert readers.differences(readers.by_pycdlib(volume), mounted) == {}
+        found = readers.joined_by_content(readers.extracted(image, image.with_name("extracted")))
+        assert readers.differences(found, readers.joined_by_content(expected)) == {}
         if IS_ROOT and readers.is_here("xorriso"):
             found = readers.by_xorriso(volume, volume.with_name("restored"))
             wanted = readers.as_xorriso_restores(expected)
@@ -161,6 +163,8 @@ def test_any_tree_in_a_squashfs_is_read_back_by_both_readers(tree: Tree) -> None
     expected = _expected(tree)
     with _built(tree, "squashfs", Packing(codec="zstd", level=1)) as image:
         assert readers.differences(readers.browsed(image), expected) == {}
+        found = readers.extracted(image, image.with_name("extracted"))
+        assert readers.differences(found, expected) == {}
         if IS_ROOT:
             found = readers.by_unsquashfs(image, image.with_name("restored"))
             assert readers.differences(found, expected) == {}
@@ -173,6 +177,8 @@ def test_any_tree_in_an_erofs_is_read_back(tree: Tree) -> None:
     short = tree_of(node for node in tree if all(len(p) < 255 for p in node.path.split(b"/")))
     with _built(short, "erofs", Packing()) as image:
         assert readers.differences(readers.browsed(image), _expected(short)) == {}
+        found = readers.extracted(image, image.with_name("extracted"))
+        assert readers.differences(found, _expected(short)) == {}
 
 
 @pytest.mark.parametrize("format_", ["uzip", "squashfs"])
