@@ -66,7 +66,7 @@ class Parameters:
     cluster_bytes: int = 131_072
     pack_bytes: int = 32_768  # small files of a directory that are placed together
     table_bytes: int = 16_384  # tables of neighbouring directories that are placed together
-    load_percent: int = 70  # how full a zone may get before it doubles
+    load_percent: int = 35  # how full a zone may get before it doubles
     path_tables: PathTables = PathTables.FULL
 
     def as_record(self) -> dict[str, int | str]:
@@ -252,7 +252,7 @@ def _record_sizes(
     dot = RECORD_BYTES + 1 + rockridge.ATTRIBUTES_BYTES
     own = len(rockridge.SP) + rockridge.CE_BYTES if index == 0 else 0
     yield even(dot + own), (len(rockridge.ER),) if index == 0 else ()
-    yield even(dot), ()
+    yield even(RECORD_BYTES + 1 + rockridge.PARENT_BYTES), ()
     for identifier, child in rows:
         yield record_size(nodes[child], identifier)
 

@@ -21,6 +21,8 @@ from builder.iso9660.rockridge import both32
 from builder.tree import Kind, Node
 
 FLAG_DIRECTORY = 2
+OWN, PARENT = b"\0", b"\1"
+NO_TIME = bytes(7)
 NO_DATE = b"0" * 16 + b"\0"
 APPLICATION = b"FLIPSLOT"
 
@@ -96,12 +98,13 @@ def _rows(
     """Yield identifier, first block, size, node and entries of each record of a directory."""
     nodes, blocks = layout.tree.nodes, layout.first_blocks
     parent = layout.directories[directory.parent]
-    for identifier, one in ((b"\0", directory), (b"\1", parent)):
-        node = nodes[one.node]
-        entries = [rockridge.attributes(node, 0, blocks[one.node])]
-        if identifier == b"\0" and directory.node == 0:
-            entries = [rockridge.SP, *entries, rockridge.ER]
-        yield identifier, blocks[one.node], one.table_blocks * BLOCK_BYTES, node, entries
+    own = [rockridge.attributes(nodes[directory.node], 0, blocks[directory.node])]
+    if directory.node == 0:
+        own = [rockridge.SP, *own, rockridge.ER]
+    above = [rockridge.of_parent(blocks[parent.node], is_root=parent.node == 0)]
+    for identifier, one, entries in ((OWN, directory, own), (PARENT, parent, above)):
+        size = one.table_blocks * BLOCK_BYTES
+        yield identifier, blocks[one.node], size, nodes[one.node], entries
     pairs = zip(directory.identifiers, directory.children, strict=True)
     for ordinal, (identifier, child) in enumerate(pairs):
         node = nodes[child]
@@ -167,12 +170,14 @@ def _record(identifier: bytes, block: int, size: int, node: Node, entries: bytes
     base = record_base(identifier)
     length = base + len(entries)
     length += length % 2
+    # The time of a parent is not written in each of its directories: they would all change with it.
+    time = NO_TIME if identifier == PARENT else rockridge.short_time(node.mtime_s)
     return b"".join(
         (
             bytes((length, 0)),
             both32(block),
             both32(size),
-            rockridge.short_time(node.mtime_s),
+            time,
             bytes((FLAG_DIRECTORY if node.kind is Kind.DIRECTORY else 0, 0, 0)),
             b"\1\0\0\1",  # volume 1 of the set, in both byte orders
             bytes((len(identifier),)),

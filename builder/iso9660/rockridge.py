@@ -58,8 +58,15 @@ ER = (
     + _ER_SOURCE
 )
 
-ATTRIBUTES_BYTES = 5 + 44 + 12
-"""RR, PX and TF: what every record has."""
+RR_BYTES = 5
+ATTRIBUTES_BYTES = RR_BYTES + 44 + 12
+"""RR, PX and TF: what every record has but that of a parent."""
+
+OWN_ENTRIES_OFFSET = 34
+"""Where the entries of a directory's own record begin in its table."""
+
+PARENT_BYTES = RR_BYTES + CE_BYTES
+"""RR and CE: what the record of a parent has."""
 
 
 def both32(value: int) -> bytes:
@@ -93,6 +100,18 @@ def attributes(node: Node, further: int, serial: int = 0) -> bytes:
         + bytes((*b"TF\x0c\x01", TF_MODIFY))
         + short_time(node.mtime_s)
     )
+
+
+def of_parent(block: int, *, is_root: bool) -> bytes:
+    """Return the entries of the record of a parent whose table begins at `block`.
+
+    They go on in the parent's own record, behind its RR: so they are always its true ones, and
+    what changes of a directory changes no table of those in it. RR stands here for cd9660, which
+    then reads no other block for a name.
+    """
+    flags = bytes((*b"RR\x05\x01", RR_PX | RR_TF))
+    offset = OWN_ENTRIES_OFFSET + (len(SP) if is_root else 0) + RR_BYTES
+    return flags + ce(block, offset, ATTRIBUTES_BYTES - RR_BYTES)
 
 
 def entries(node: Node, name: bytes, serial: int = 0) -> list[bytes]:

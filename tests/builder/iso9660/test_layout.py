@@ -170,6 +170,6 @@ def test_parameters_are_recorded_as_plain_values() -> None:
         "cluster_bytes": 131_072,
         "pack_bytes": 32_768,
         "table_bytes": 16_384,
-        "load_percent": 70,
+        "load_percent": 35,
         "path_tables": "full",
     }

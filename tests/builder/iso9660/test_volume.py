@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.iso9660.layout import Parameters, PathTables, Placement, plan_layout
+from builder.iso9660.records import directory_table
 from builder.tree import Kind, Tree
 from tests.builder.iso9660.trees import (
     as_read,
@@ -73,6 +74,20 @@ def test_the_parent_record_says_what_the_parent_says_of_itself() -> None:
     parent = volume.dotdot(entries[b"/d/e"].block, 2048)
     assert (parent.mtime_s, parent.links, parent.block) == (5, 3, entries[b"/d"].block)
     assert len(data) == layout.volume_bytes
+
+
+@pytest.mark.parametrize("above", [b"", b"/d"])
+def test_a_directory_that_is_touched_changes_no_table_of_those_in_it(above: bytes) -> None:
+    nodes = {path: directory(path) for path in (b"", b"/d", b"/d/e")}
+    before = plan_layout(tree_of(nodes.values()), HASHED)
+    nodes[above] = directory(above, mtime_s=7, mode=0o700)
+    after = plan_layout(tree_of(nodes.values()), HASHED)
+    inside = list(nodes).index(above) + 1
+    tables = [directory_table(layout, layout.directories[inside]) for layout in (before, after)]
+    assert tables[0] == tables[1]
+    block = after.first_blocks[after.directories[inside].node]
+    parent = mounted(tree_of(nodes.values()), HASHED).dotdot(block, 2048)
+    assert (parent.mtime_s, parent.mode) == (7, 0o700)
 
 
 def test_path_tables_list_every_directory_below_its_parent() -> None:
