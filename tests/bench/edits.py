@@ -22,6 +22,7 @@ from builder.tree import Kind, Node, Tree
 from builder.uzip import writer
 from builder.uzip.codecs import codec_of
 from slots.events import Event
+from tests.bench import peers
 
 CLUSTER_BYTES = 65_536
 SECTOR_BYTES = 512
@@ -208,8 +209,8 @@ EDITS = (
 
 
 def planned(source: Path, parameters: iso9660.Parameters = HASHED) -> iso9660.Layout:
-    """Scan a tree and lay it out as a build does."""
-    scanned = scan(source, matcher([]))
+    """Scan a tree and lay it out as a build by the recipe of the mission does."""
+    scanned = scan(source, matcher(peers.left_out()))
     return iso9660.plan_layout(normalise(scanned.tree, Rules(), {}, _silent), parameters)
 
 

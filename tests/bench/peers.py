@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.bench.measure import Command
 IMAGE = Path(sys.executable).with_name("image")
 BLOCK_BYTES = 131_072
 LEVEL = "9"
+RECIPE = Path("images/cgi.toml")
 _VERSIONS = {
     "mksquashfs": ("mksquashfs", "-version"),
     "xorriso": ("xorriso", "-version"),
@@ -32,6 +34,12 @@ def image_build(
     known = ("--no-cache",) if cache is None else ("--cache", str(cache))
     whole = [str(IMAGE), "build", *([str(recipe)] if recipe else [])]
     return Command([*whole, "--source", str(source), "--output", str(out), *known, *options], out)
+
+
+def left_out() -> list[str]:
+    """Return what the recipe of the mission leaves out of a chroot."""
+    found: list[str] = tomllib.loads(RECIPE.read_text())["exclude"]
+    return found
 
 
 def uzip(cluster_bytes: int) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
 from slots.index import Index, Piece
-from tests.bench.travel import new_bytes, table_gzipped_bytes, totals
+from tests.bench.peers import lacking, left_out
+from tests.bench.travel import new_bytes, rsync_bytes, table_gzipped_bytes, totals
 
 STATS = """
 Number of files: 118,744 (reg: 93,107, dir: 14,200)
@@ -47,3 +49,19 @@ def test_rsync_is_counted_both_ways() -> None:
 def test_statistics_that_say_nothing_are_an_error() -> None:
     with pytest.raises(ValueError, match="does not say"):
         totals("Total bytes sent: 1")
+
+
+def test_what_the_recipe_leaves_out_means_the_same_to_rsync() -> None:
+    assert all("/" in pattern.rstrip("/") for pattern in left_out())
+
+
+@pytest.mark.skipif(bool(lacking(["rsync"])), reason="rsync is missing")
+def test_what_is_left_out_is_not_sent(tmp_path: Path) -> None:
+    for version in ("old", "new", "other"):
+        (tmp_path / version / "var/lib/apt/lists").mkdir(parents=True)
+    (tmp_path / "new/var/lib/apt/lists/Packages").write_bytes(os.urandom(100_000))
+    (tmp_path / "new/file").write_bytes(os.urandom(1000))
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert 1000 < rsync_bytes(new, old, tmp_path, left_out()) < 5000
+    assert not list(old.glob("var/lib/apt/lists/*"))
+    assert rsync_bytes(new, tmp_path / "other", tmp_path, []) > 100_000

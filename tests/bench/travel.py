@@ -33,13 +33,19 @@ def table_gzipped_bytes(image: Path, index: Index) -> int:
         return len(gzip.compress(file.read(index.pieces[0].length), 9, mtime=0))
 
 
-def rsync_bytes(new: Path, copy_of_old: Path, folder: Path) -> int:
-    """Make a copy of the old tree the new one by rsync's protocol; return the bytes both ways."""
+def rsync_bytes(new: Path, copy_of_old: Path, folder: Path, left_out: Sequence[str]) -> int:
+    """Make a copy of the old tree the new one by rsync's protocol; return the bytes both ways.
+
+    `left_out` are patterns of a recipe, from the root: those with a "/" mean the same to rsync.
+    """
     shell = folder / "local-shell"
     shell.write_text(LOCAL_SHELL)
     shell.chmod(0o755)
     done = subprocess.run(
-        [*RSYNC, "-e", str(shell), f"{new}/", f"here:{copy_of_old}/"],
+        [
+            *RSYNC, *(f"--exclude=/{pattern}" for pattern in left_out),
+            "-e", str(shell), f"{new}/", f"here:{copy_of_old}/",
+        ],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return totals(done.stdout)

@@ -111,7 +111,7 @@ def _bootstrap(root: Path, packages: Sequence[str]) -> None:
     _like_this_machine(root)
     with _proc(root):
         _apt(root, "install", "--no-install-recommends", *packages)
-        _apt(root, "clean")
+        _clean(root)
 
 
 def _upgrade(root: Path) -> None:
@@ -122,7 +122,7 @@ def _upgrade(root: Path) -> None:
         _apt(root, "install", "--no-install-recommends", "--only-upgrade", *_upgradable(root))
         _apt(root, "install", "--no-install-recommends", *INSTALLED)
         _apt(root, "remove", *REMOVED)
-        _apt(root, "clean")
+        _clean(root)
     for path in [one for one in _files(root / "etc") if one.suffix == ".conf"][:EDITED_FILES]:
         with path.open("a") as file:
             file.write("# edited\n")
@@ -154,6 +154,13 @@ def _apt(root: Path, *arguments: str) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     command = ["chroot", str(root), "apt-get", "-y", "-q", *arguments]
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def _clean(root: Path) -> None:
+    """Remove what apt would load again, as builders of images do."""
+    _apt(root, "clean")
+    shutil.rmtree(root / "var/lib/apt/lists")
+    (root / "var/lib/apt/lists").mkdir()
 
 
 @contextlib.contextmanager
