@@ -483,9 +483,32 @@ def _plan_json(plan: Plan | None) -> dict[str, Any] | None:
         "target": str(plan.target),
         "image": asdict(plan.image),
         "sends_bytes": plan.sends_bytes,
+        "way": _way(plan),
+        "why": plan.choice.why if plan.choice else None,
+        "pack": _pack_json(plan),
         "actions": [type(one).__name__.lower() for one in plan.actions],
         "undo": [type(one).__name__.lower() for one in plan.undo],
         "facts": list(plan.facts),
+    }
+
+
+def _way(plan: Plan) -> str | None:
+    if plan.choice is None:
+        return None
+    return "whole" if plan.choice.pack is None else "pack"
+
+
+def _pack_json(plan: Plan) -> dict[str, Any] | None:
+    pack = plan.choice.pack if plan.choice else None
+    if pack is None:
+        return None
+    return {
+        "sha256": pack.sha256,
+        "size_bytes": pack.size_bytes,
+        "old_sha256": pack.old.sha256,
+        "moves": pack.moves,
+        "copied_bytes": pack.copied_bytes,
+        "literal_bytes": pack.literal_bytes,
     }
 
 

@@ -1,6 +1,6 @@
 """The pipeline of one rollout, and of a look at the fleet. The only file that knows the order.
 
-load ─► find and verify the release ─► probe ─► plan ─► show, confirm ─► execute per host
+load ─► find and verify the release ─► probe ─► packs ─► plan ─► show, confirm ─► execute per host
 """
 
 import threading
@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deployer import releases
+from deployer import packs, releases
+from deployer.choice import NoPack, Offers
 from deployer.connection import Connection
 from deployer.execute import Replan, Work, execute
 from deployer.inventory import Host, Inventory, select, set_name
-from deployer.plan import Goal, Plan, plan_deploy, plan_rollback
+from deployer.packs import Pack
+from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
 from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
@@ -62,6 +64,7 @@ class Proposal:
     refusals: tuple[Outcome, ...]  # refused or locked: any of them ends the rollout
     unreachable: tuple[Outcome, ...]  # left out, the others go on
     replan: Replan  # how each host is planned again under its lock
+    packs: Mapping[str, Path]  # where each pack lies, by its digest
 
     @property
     def to_do(self) -> tuple[Host, ...]:
@@ -125,7 +128,8 @@ def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
         found = releases.find(wish.image, out, image)
         _verify(found, fleet.emit)
     states, failures = probe_all(fleet)
-    replan = _planner(wish, found, out)
+    made = _packs(fleet, wish, found, states, out)
+    replan = _planner(wish, found, out, _offers(made))
     plans: dict[str, Plan] = {}
     refusals = [one for one in failures if one.exit_code is not Exit.UNREACHABLE]
     for host in fleet.hosts:
@@ -146,10 +150,46 @@ def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
         tuple(refusals),
         tuple(one for one in failures if one.exit_code is Exit.UNREACHABLE),
         replan,
+        {one.facts.sha256: one.path for one in made.values() if isinstance(one, Pack)},
     )
 
 
-def _planner(wish: Wish, found: FoundRelease | None, out: Path) -> Replan:
+Made = Mapping[tuple[str, str], Pack | NoPack]
+
+
+def _packs(
+    fleet: Fleet,
+    wish: Wish,
+    found: FoundRelease | None,
+    states: Mapping[str, FrontendState],
+    out: Path,
+) -> Made:
+    """Make the packs that would serve: one for each old image, whatever many hosts hold it."""
+    made: dict[tuple[str, str], Pack | NoPack] = {}
+    if found is None:
+        return made
+    planned = _planner(wish, found, out, {})
+    for host in fleet.hosts:
+        if host.name not in states:
+            continue
+        state = states[host.name]
+        plan = planned(host.sets[fleet.set_name], state)
+        wanted = wanted_pack(state, plan) if isinstance(plan, Plan) else None
+        if wanted is None:
+            continue
+        held, artefact = wanted
+        pair = (held.sha256, artefact.sha256)
+        if pair not in made:
+            made[pair] = packs.provide(out, held.sha256, found, artefact, fleet.emit)
+    return made
+
+
+def _offers(made: Made) -> Offers:
+    """Return of the packs what a plan needs to know."""
+    return {pair: one.facts if isinstance(one, Pack) else one for pair, one in made.items()}
+
+
+def _planner(wish: Wish, found: FoundRelease | None, out: Path, offers: Offers) -> Replan:
     """Return how this wish is planned on a frontend: for the proposal, and again under its lock."""
     if found is None:
         known = releases.known(out)
@@ -161,6 +201,7 @@ def _planner(wish: Wish, found: FoundRelease | None, out: Path) -> Replan:
         wish.slot,
         allow_bad=wish.allow_bad,
         restrict=found.only,
+        offers=offers,
     )
 
 
@@ -200,7 +241,7 @@ def work_on(fleet: Fleet, proposal: Proposal, host: Host, stop: threading.Event)
         with fleet.connect(host, fleet.emit) as way:
             frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
             frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
-            execute(frontend, plan, proposal.replan, Work(proposal.found, stop))
+            execute(frontend, plan, proposal.replan, Work(proposal.found, stop, proposal.packs))
     except (Refused, UnreachableError) as error:
         # It answered the probe and had a plan: now this is a failure like another.
         failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")

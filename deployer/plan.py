@@ -7,7 +7,9 @@ made from the state that a cut left, goes on from there (tests/deployer/simulato
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 
+from deployer.choice import LINE_BYTES_PER_S, Choice, Offers, choose
 from deployer.image import Image, holds, identify, recorded
 from deployer.refusals import bad, damaged, no_artefact, unfit, unwritable, why_not
 from deployer.sizes import megabytes, percent
@@ -19,14 +21,17 @@ from slots.actions import (
     Flip,
     Judge,
     Mount,
+    Patch,
     Restart,
     Seal,
+    Stage,
     Unmount,
 )
 from slots.errors import LockedError, Refused
-from slots.manifest import Artefact, Release
+from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.slot import (
     FrontendState,
+    ImageRecord,
     LinkKind,
     SlotName,
     SlotSet,
@@ -59,11 +64,16 @@ class Plan:
     undo: tuple[Action, ...]
     facts: tuple[str, ...]
     fallback: tuple[Action, ...] = ()
+    choice: Choice | None = None  # how the image comes into the slot; None: it is there
 
     @property
     def sends_bytes(self) -> int:
-        """How many bytes of image will travel."""
-        return self.image.size_bytes if any(isinstance(one, Fill) for one in self.actions) else 0
+        """How many bytes will travel, if nothing fails: of a pack and the head, or of the image."""
+        if self.choice is None:
+            return 0
+        if self.choice.pack is None:
+            return self.image.size_bytes
+        return self.choice.pack.size_bytes + min(HEAD_BYTES, self.image.size_bytes)
 
     def same_work(self, other: "Plan") -> bool:
         """Tell whether both do the same thing, whatever they say about it."""
@@ -84,10 +94,13 @@ def plan_deploy(
     *,
     allow_bad: bool = False,
     restrict: str | None = None,
+    offers: Offers = MappingProxyType({}),
+    line_bytes_per_s: float = LINE_BYTES_PER_S,
 ) -> Plan | Refused | LockedError:
     """Plan to serve a release from the wanted slot (None: the inactive one).
 
     `restrict` leaves one artefact to choose from: the format of the file that the admin named.
+    `offers` are the packs that are made, `line_bytes_per_s` is what the host's line carries.
     """
     artefact = _mountable(state, release, restrict)
     if artefact is None:
@@ -100,8 +113,22 @@ def plan_deploy(
     if refusal is not None:
         return refusal
     status = state.status(target)
-    writing = () if holds(status, image) else _write(slots, state, target, artefact, image)
+    if holds(status, image):
+        return _serve(Goal.DEPLOY, slots, state, target, image)
+    choice = choose(state, target, artefact, offers, line_bytes_per_s)
+    writing = _write(slots, state, target, artefact, image, choice)
     return _serve(Goal.DEPLOY, slots, state, target, image, writing)
+
+
+def wanted_pack(state: FrontendState, plan: Plan) -> tuple[ImageRecord, Artefact] | None:
+    """Return between which images a pack could serve this plan: what is held, and what is sent."""
+    held = state.status(plan.target.other)
+    if held.holds is None or held.damaged:
+        return None
+    for action in plan.actions:
+        if isinstance(action, Fill):
+            return held.holds, action.artefact
+    return None
 
 
 def plan_rollback(
@@ -126,7 +153,7 @@ def plan_rollback(
         refusal = bad(slots, state, target, image)
     if refusal is not None or image is None:
         return refusal or Refused("there is nothing to roll back to")
-    return _serve(Goal.ROLLBACK, slots, state, target, image, ())
+    return _serve(Goal.ROLLBACK, slots, state, target, image)
 
 
 def rollback_hindrance(
@@ -157,13 +184,40 @@ def _auto(slots: SlotSet, state: FrontendState, image: Image) -> SlotName:
     return next((name for name in SlotName if holds(state.status(name), image)), SlotName.A)
 
 
-def _write(
-    slots: SlotSet, state: FrontendState, slot: SlotName, artefact: Artefact, image: Image
-) -> tuple[Action, ...]:
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """How a slot comes to hold an image: the actions, and those that stand in if they fail."""
+
+    choice: Choice | None = None
+    actions: tuple[Action, ...] = ()
+    fallback: tuple[Action, ...] = ()
+
+
+_NOTHING = _Writing()
+
+
+def _write(  # noqa: PLR0917 - all that is to be known of it
+    slots: SlotSet,
+    state: FrontendState,
+    slot: SlotName,
+    artefact: Artefact,
+    image: Image,
+    choice: Choice,
+) -> _Writing:
     free: tuple[Action, ...] = ()
     if state.status(slot).mounted:
         free = (*_leave(slots, state, slot), Unmount(slot))
-    return (*free, Erase(slot), Fill(slot, artefact), Seal(slot, artefact, image.release))
+    seal = Seal(slot, artefact, image.release)
+    whole = (*free, Erase(slot), Fill(slot, artefact), seal)
+    pack = choice.pack
+    if pack is None:
+        return _Writing(choice, whole)
+    # Staged first: a pack that cannot be brought leaves in the slot what it holds.
+    stage = Stage(pack.sha256, pack.size_bytes)
+    replay = Patch(slot, artefact, pack.sha256, pack.old.sha256)
+    return _Writing(
+        choice, (stage, *free, Erase(slot), replay, seal), (*whole, image.proof_in(slot))
+    )
 
 
 def _leave(slots: SlotSet, state: FrontendState, slot: SlotName) -> tuple[Action, ...]:
@@ -179,7 +233,7 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     state: FrontendState,
     target: SlotName,
     image: Image,
-    writing: tuple[Action, ...],
+    writing: _Writing = _NOTHING,
 ) -> Plan:
     """Plan to serve a slot that holds the image, or will once it is written."""
     served = active(slots, state)
@@ -187,12 +241,16 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     mounted = status.mounted and not status.missing_mounts
     judged = status.verdict is Verdict.GOOD  # since the link was set to it: a flip drops verdicts
     actions: tuple[Action, ...] = ()
-    if writing or not (served is target and status.proven and judged and mounted):
+    if writing.actions or not (served is target and status.proven and judged and mounted):
         # Read back before every switch: an earlier proof says nothing of the disk since then.
         prove = image.proof_in(target)
-        actions = (*writing, prove, *_switch(slots, served, target, image))
+        actions = (*writing.actions, prove, *_switch(slots, served, target, image))
     undo = _way_back(slots, state, target) if actions else ()
-    plan = Plan(goal, served, target, image, actions, undo, ())
+    plan = Plan(
+        *(goal, served, target, image, actions, undo, ()),
+        fallback=writing.fallback,
+        choice=writing.choice,
+    )
     return replace(plan, facts=tuple(_facts(state, plan)))
 
 
@@ -244,8 +302,8 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
     if not plan.actions:
         yield f"slot {target} serves it already, proven and good: nothing to do"
         return
-    if plan.sends_bytes:
-        yield f"slot {target} {_contents(status)}: the whole image travels"
+    if plan.choice is not None:
+        yield f"slot {target} {_contents(status)}: {_travels(plan, plan.choice)}"
     elif status.holds is None:
         yield f"slot {target} holds it by the looks of its head; its record is lost: it is proven"
     else:
@@ -253,6 +311,15 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
     yield from _left_open(state, plan)
     if state.lock is not None and not state.lock.alive:
         yield f"the lock of {state.lock.holder} is left from a dead holder and is taken over"
+
+
+def _travels(plan: Plan, choice: Choice) -> str:
+    if choice.pack is None:
+        return f"the whole image travels ({choice.why})"
+    return (
+        f"{megabytes(plan.sends_bytes)} travel, the rest is copied from slot "
+        f"{plan.target.other} ({choice.why})"
+    )
 
 
 def _left_open(state: FrontendState, plan: Plan) -> Iterator[str]:

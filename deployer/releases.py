@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from slots.errors import ConfigError, VerificationError
+from slots.index import Index, from_lines
 from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.settings import config_error
 
@@ -75,6 +76,36 @@ def verify(found: FoundRelease, formats: frozenset[str]) -> None:
             _verify(found.path(artefact), artefact)
 
 
+def index_of(found: FoundRelease, artefact: Artefact) -> Index:
+    """Read the index of an artefact; raises VerificationError if it is not the described one."""
+    path = found.folder / artefact.index
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise VerificationError(f"there is no {path}, which its release names") from error
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != artefact.index_sha256:
+        raise VerificationError(f"{path} is not what its release says")
+    try:
+        index = from_lines(data.decode("ascii").splitlines())
+    except ValueError as error:
+        raise VerificationError(f"{path} is no index: {error}") from error
+    if (index.sha256, index.size_bytes) != (artefact.sha256, artefact.size_bytes):
+        raise VerificationError(f"{path} belongs to another image")
+    return index
+
+
+def holding(out: Path, sha256: str) -> tuple[FoundRelease, Artefact] | None:
+    """Return a release below `out` that describes the image with this digest."""
+    for path in _manifests(out, "*/*{}", "*{}"):
+        for release in _readable([path]):
+            for artefact in release.artefacts:
+                if artefact.sha256 == sha256:
+                    return FoundRelease(release, path.parent), artefact
+    return None
+
+
 def _verify(path: Path, artefact: Artefact) -> None:
     whole, head, size = hashlib.sha256(), hashlib.sha256(), 0
     try:
@@ -136,9 +167,10 @@ def _refuse_several_names(out: Path) -> None:
         )
 
 
-def _manifests(out: Path) -> list[Path]:
+def _manifests(out: Path, *patterns: str) -> list[Path]:
     """Return the releases' descriptions below `out`, the one written last first."""
-    paths = [path for path in out.glob(f"*/{MANIFEST}") if path.is_file()]
+    globs = (pattern.format(MANIFEST) for pattern in patterns or ("*/{}",))
+    paths = {path for glob in globs for path in out.glob(glob) if path.is_file()}
     return sorted(paths, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.pieces import cut
 from deployer.cli import run
+from slots.index import Index, to_lines
 from slots.manifest import HEAD_BYTES, Artefact, Release, release_id
 from tests.lab.embedded import Fleet, embedded_fleet
 
@@ -62,15 +64,18 @@ class AdminBox:
             text=True,
         )
 
-    def release(self, version: str, *, broken: bool = False) -> Path:
-        """Build a release by mksquashfs: one CGI that says its version, or one that fails."""
+    def release(self, version: str, *, broken: bool = False, ballast: bytes | None = None) -> Path:
+        """Build a release by mksquashfs: one CGI that says its version, or one that fails.
+
+        Its ballast is like no other release's if none is given.
+        """
         tree = self.folder / f"tree-{version}"
         cgi = tree / "usr/lib/cgi-bin/version"
         cgi.parent.mkdir(parents=True)
         body = "exit 1" if broken else f"printf 'Content-Type: text/plain\\n\\n{version}\\n'"
         cgi.write_text(f"#!/bin/sh\n{body}\n")
         cgi.chmod(0o755)
-        (tree / "ballast").write_bytes(os.urandom(300_000))
+        (tree / "ballast").write_bytes(os.urandom(300_000) if ballast is None else ballast)
         return write_release(tree, self.folder / "images/out" / f"cgi-{version}", version)
 
     def served(self, name: str = "www1") -> str:
@@ -101,14 +106,24 @@ class AdminBox:
 def write_release(tree: Path, folder: Path, version: str) -> Path:
     """Pack a tree by mksquashfs and describe it as the builder does."""
     folder.mkdir(parents=True)
-    image = folder / "cgi.squashfs"
+    image = folder / "packed"
     subprocess.run(
         ["mksquashfs", str(tree), str(image), "-noappend", "-no-progress", "-quiet"], check=True
     )
     data = image.read_bytes()
+    image.unlink()
+    return described(data, folder, version)
+
+
+def described(data: bytes, folder: Path, version: str) -> Path:
+    """Write a release of these bytes, filled up as an image is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / "cgi.squashfs"
     data += bytes(max(HEAD_BYTES, -(-len(data) // ALIGNMENT_BYTES) * ALIGNMENT_BYTES) - len(data))
     image.write_bytes(data)
     sha256 = hashlib.sha256(data).hexdigest()
+    index = "".join(to_lines(Index(sha256, len(data), cut(image, lambda _: None))))
+    image.with_name(f"{image.name}.index").write_text(index)
     artefact = Artefact(
         format="squashfs",
         file=image.name,
@@ -116,7 +131,7 @@ def write_release(tree: Path, folder: Path, version: str) -> Path:
         sha256=sha256,
         head_sha256=hashlib.sha256(data[:HEAD_BYTES]).hexdigest(),
         index=f"{image.name}.index",
-        index_sha256=sha256,
+        index_sha256=hashlib.sha256(index.encode()).hexdigest(),
         codec="zlib",
         level=9,
         cluster_bytes=131_072,

@@ -1,0 +1,40 @@
+"""Files that appear whole or not at all: written beside, flushed, renamed."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+PARTIAL = ".partial"
+
+
+def partial_of(path: Path) -> Path:
+    """Return a name beside this one that nobody else takes."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}{PARTIAL}")
+
+
+@contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file that becomes `path` when all went well; nothing is left when it did not."""
+    partial = partial_of(path)
+    with partial.open("xb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    settle(path.parent)
+
+
+def settle(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,147 @@
+"""Packs on the admin box: made once for two images, kept, and read whole before they are used.
+
+They are kept in `.packs` beside the releases; that folder may be deleted at any time.
+"""
+
+import gzip
+import hashlib
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from deployer.choice import NoPack
+from deployer.durable import PARTIAL, written
+from deployer.releases import FoundRelease, holding, index_of
+from slots.errors import ProductError, VerificationError
+from slots.events import Emit, Progress, step
+from slots.manifest import HEAD_BYTES, Artefact
+from slots.pack import SUFFIX, PackFacts, packed, parse_head
+from slots.patch import Patch, patch, unit_of
+
+FOLDER = ".packs"
+KEPT = 32
+ABANDONED_S = 86_400
+READ_BYTES = 1 << 18
+UNCOMMON = 0.9
+"""Where so much of the new image is not in the old one, a pack is not worth its making."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack that lies on the admin box."""
+
+    facts: PackFacts
+    path: Path
+
+
+def provide(
+    out: Path, old_sha256: str, new: FoundRelease, artefact: Artefact, emit: Emit
+) -> Pack | NoPack:
+    """Return the pack between two images: a kept one, or one made now and kept.
+
+    Whatever stands in the way is a reason to send the whole image, and no more.
+    """
+    path = out / FOLDER / f"{old_sha256}-{artefact.sha256}{SUFFIX}"
+    with suppress(ProductError, OSError):
+        kept = read(path)
+        if (kept.facts.old.sha256, kept.facts.new.sha256) == (old_sha256, artefact.sha256):
+            os.utime(path)
+            return kept
+    try:
+        found = holding(out, old_sha256)
+        if found is None:
+            return NoPack(f"{out} has no index of the image {old_sha256[:12]}…")
+        made = difference(*found, new, artefact)
+        if made.literal_bytes > UNCOMMON * (artefact.size_bytes - HEAD_BYTES):
+            return NoPack("the two images have little in common")
+        path.parent.mkdir(exist_ok=True)
+        pack = make(made, new.path(artefact), path, emit)
+        _tidy(path.parent)
+    except ProductError as error:
+        return NoPack(error.message)
+    except OSError as error:
+        return NoPack(f"a pack cannot be kept in {path.parent}: {error.strerror}")
+    return pack
+
+
+def difference(old: FoundRelease, held: Artefact, new: FoundRelease, artefact: Artefact) -> Patch:
+    """Return the patch between two artefacts; raises VerificationError if an index is wrong."""
+    unit = unit_of(held.format, artefact.format)
+    return patch(index_of(old, held), index_of(new, artefact), unit)
+
+
+def make(made: Patch, image: Path, out: Path, emit: Emit) -> Pack:
+    """Write the pack of a patch; the literals come from the new image, piece by piece."""
+    digest, size = hashlib.sha256(), 0
+    with step(emit, "pack", image.name, made.literal_bytes) as detail:
+        tell = _teller(emit, image.name)
+        with written(out) as file:
+            for data in packed(made, _literals(made, image, tell)):
+                digest.update(data)
+                size += file.write(data)
+        detail.append(f"{size} bytes, {len(made.moves)} moves")
+    return Pack(PackFacts.of(made, digest.hexdigest(), size), out)
+
+
+def read(path: Path) -> Pack:
+    """Read a pack whole: is it one, and all there? Raises VerificationError."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                found = parse_head(lambda: unpacked.readline(READ_BYTES))
+                literals = sum(map(len, iter(lambda: unpacked.read(READ_BYTES), b"")))
+    except FileNotFoundError as error:
+        raise VerificationError(f"there is no pack {path}") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise VerificationError(f"{path} is no whole pack: {error}") from error
+    if literals != found.literal_bytes:
+        raise VerificationError(
+            f"{path} is no whole pack: it has {literals} bytes of literals, "
+            f"not {found.literal_bytes}"
+        )
+    return Pack(PackFacts.of(found, digest, size), path)
+
+
+def _literals(made: Patch, image: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
+    try:
+        with image.open("rb") as file:
+            for literal in made.literals:
+                file.seek(literal.new_offset)
+                left = literal.length
+                while left:
+                    data = file.read(min(left, READ_BYTES))
+                    if not data:
+                        raise VerificationError(f"{image} is shorter than its index says")
+                    left -= len(data)
+                    tell(len(data))
+                    yield data
+    except OSError as error:
+        raise VerificationError(f"{image} cannot be read: {error.strerror}") from error
+
+
+def _teller(emit: Emit, subject: str) -> Callable[[int], None]:
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        emit(Progress("pack", done, subject))
+
+    return tell
+
+
+def _tidy(folder: Path) -> None:
+    """Keep the packs that were used last, and nothing that a killed run left."""
+    packs = sorted(folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime, reverse=True)
+    dead = time.time() - ABANDONED_S
+    left = (one for one in folder.glob(f".*{PARTIAL}") if one.stat().st_mtime < dead)
+    for one in chain(packs[KEPT:], left):
+        one.unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""An update over SSH against sandbox frontends sends what is new, and says so."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployer.conftest import AdminBox
+from tests.slots.patches import noise
+
+ONLY = ("--hosts", "www1")
+BALLAST = noise(7, 900_000)
+
+
+@pytest.fixture(scope="module")
+def box(admin_box: AdminBox) -> AdminBox:
+    """www1 serves release 1; releases have most of their ballast in common."""
+    admin_box.release("1", ballast=BALLAST)
+    assert admin_box.deploy("--image", "cgi-1", "--slot", "A", "--yes", *ONLY).status == 0
+    return admin_box
+
+
+def newer(box: AdminBox, version: str) -> Path:
+    """Make a release that has most in common with those before."""
+    return box.release(version, ballast=BALLAST[:500_000] + version.encode() + BALLAST[500_000:])
+
+
+def planned(box: AdminBox, version: str) -> Any:
+    ran = box.deploy("plan", "--json", "--image", f"cgi-{version}", *ONLY)
+    assert ran.status == 0, ran.stdout
+    return json.loads(ran.stdout)["hosts"][0]["plan"]
+
+
+def staged(box: AdminBox) -> list[str]:
+    return [path.name for path in box.folder.rglob("staging/cgi/*")]
+
+
+def test_a_pack_travels_in_place_of_the_image(box: AdminBox) -> None:
+    folder = newer(box, "2")
+    plan = planned(box, "2")
+    whole = (folder / "cgi.squashfs").stat().st_size
+    assert plan["way"] == "pack"
+    assert plan["actions"][:4] == ["stage", "erase", "patch", "seal"]
+    assert plan["sends_bytes"] == plan["pack"]["size_bytes"] + 65_536 < whole / 3
+    ran = box.deploy("--image", "cgi-2", "--yes", *ONLY)
+    assert ran.status == 0, ran.stdout
+    assert box.served() == "2"
+    assert staged(box) == [], "packs do not pile up"
+
+
+def test_back_and_forth_each_way_is_a_pack(box: AdminBox) -> None:
+    for version in ("3", "4"):
+        newer(box, version)
+        assert planned(box, version)["way"] == "pack"
+        assert box.deploy("--image", f"cgi-{version}", "--yes", *ONLY).status == 0
+        assert box.served() == version
+
+
+def test_a_frontend_that_holds_something_unknown_gets_the_whole_image(box: AdminBox) -> None:
+    newer(box, "known")
+    assert box.deploy("--image", "cgi-known", "--yes", *ONLY).status == 0
+    shutil.rmtree(box.folder / "images/out/cgi-known")
+    newer(box, "5")
+    plan = planned(box, "5")
+    assert plan["way"] == "whole"
+    assert plan["sends_bytes"] == plan["image"]["size_bytes"]
+    assert "has no index of the image" in plan["why"]
+    assert box.deploy("--image", "cgi-5", "--yes", *ONLY).status == 0
+    assert box.served() == "5"
+
+
+def test_a_pack_that_is_staged_already_is_not_sent_again(box: AdminBox) -> None:
+    newer(box, "6")
+    plan = planned(box, "6")
+    pack, image = plan["pack"], plan["image"]
+    made = box.folder / f"images/out/.packs/{pack['old_sha256']}-{image['sha256']}.pack"
+    staging = next((box.folder / "frontends/www1").rglob("*.image")).parent / "staging/cgi"
+    shutil.copy(made, staging / f"{pack['sha256']}.pack")
+    with box.start("--image", "cgi-6", "--yes", *ONLY) as ran:
+        assert ran.stderr is not None
+        told = [json.loads(line) for line in ran.stderr if line.startswith('{"event"')]
+        assert ran.wait(60) == 0
+    assert {
+        "event": "finished",
+        "step": "stage",
+        "subject": "www1",
+        "detail": "the pack is there",
+    } in told
+    assert not [one for one in told if (one["event"], one.get("step")) == ("progress", "stage")]
+    assert box.served() == "6"
