@@ -5,6 +5,7 @@ builder/iso9660.
 """
 
 import calendar
+import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ KINDS = {
     stat.S_IFBLK: "block",
     stat.S_IFIFO: "fifo",
 }
+RR_FLAGS = {b"PX": 1, b"PN": 2, b"SL": 4, b"NM": 8, b"TF": 0x80}
+UNDERSTOOD = {b"SP", b"CE", b"ER", b"RR", b"ST", *RR_FLAGS}
 Read = Callable[[int, int], bytes]
 
 
@@ -67,7 +70,9 @@ class Volume:
             self._break("no terminator")
         self.primary = primary
         self.blocks = self._both32(primary, 80, "volume size")
-        self.label = primary[40:72].rstrip(b" ").decode()
+        self.label = primary[40:72].rstrip(b" ").decode("latin-1")
+        if not re.fullmatch("[A-Z0-9_]{1,32}", self.label):
+            self._break(f"a label {self.label!r} that /dev/iso9660 does not show")
         if self.blocks * BLOCK > size_bytes:
             self._break("the volume is larger than what holds it")
         for offset, value in ((120, 1), (124, 1), (128, BLOCK)):
@@ -161,7 +166,8 @@ class Volume:
         entry = Entry(b"", block=record.block, identifier=record.identifier)
         links: list[bytes] = []
         name, more, cont = b"", False, True
-        for kind, body in self._uses(record.use, whose):
+        uses = list(self._uses(record.use, whose))
+        for kind, body in uses:
             entry.entries.add(kind)
             match kind:
                 case b"PX":
@@ -170,7 +176,7 @@ class Volume:
                     )
                     entry.kind, entry.mode = KINDS.get(stat.S_IFMT(mode), "?"), mode & 0o7777
                 case b"TF":
-                    entry.mtime_s = _modified(body)
+                    entry.mtime_s = self._modified(body, whose)
                 case b"NM":
                     name, more = name + body[1:], bool(body[0] & 1)
                 case b"PN":
@@ -185,6 +191,8 @@ class Volume:
         if more:
             self._break(f"{whose}: a name that does not end")
         entry.name, entry.target = name, b"".join(links)
+        self._check_uses(uses, whose)
+        self._check_entry(entry, record, whose)
         if not {b"PX", b"TF"} <= entry.entries:
             self._break(f"{whose}: PX or TF is missing")
         if record.directory != (entry.kind == "dir"):
@@ -192,12 +200,67 @@ class Volume:
         entry.size = record.size if entry.kind == "file" else 0
         return entry
 
+    def _check_uses(self, uses: list[tuple[bytes, bytes]], whose: str) -> None:
+        """Hold the flags of system use entries against what the kernels know."""
+        there = sum(RR_FLAGS.get(kind, 0) for kind in {kind for kind, _ in uses})
+        for kind, body in uses:
+            if kind == b"RR" and body[0] != there:
+                self._break(f"{whose}: RR indicates {body[0]:#x}, there is {there:#x}")
+            if kind == b"NM" and body[0] & ~1:
+                self._break(f"{whose}: a name with flags {body[0]}")
+            if kind == b"SL" and not _component_flags(body[1:]) <= {0, 1, 2, 4, 8}:
+                self._break(f"{whose}: a symlink component of a volume or a host")
+
+    def _check_entry(self, entry: Entry, record: _Record, whose: str) -> None:
+        """Hold what an entry says against what the kernels can do with it."""
+        is_named = record.identifier not in {b"\0", b"\1"}
+        is_device = entry.kind in {"char", "block"}
+        for rule, is_so in {
+            "an entry that no kernel wants": bool(entry.entries - UNDERSTOOD),
+            "flags of several extents, or others": bool(record.raw[25] & ~2),
+            "of no known type": entry.kind == "?",
+            f"{entry.links} links": not 0 < entry.links < 32_768,
+            f"a name of {len(entry.name)} bytes": is_named and not 0 < len(entry.name) <= 255,
+            "a name with a slash or a zero byte": b"/" in entry.name or b"\0" in entry.name,
+            "a symlink target that reads as nothing, or is too long": entry.kind == "link"
+            and not 0 < len(entry.target) <= 1023,
+            "device numbers missing, or not of a device": is_device is not (b"PN" in entry.entries),
+            "data that is not of a file or a directory": bool(record.size)
+            and entry.kind not in {"file", "dir"},
+        }.items():
+            if is_so:
+                self._break(f"{whose}: {rule}")
+
+    def _modified(self, body: bytes, whose: str) -> int:
+        if body[0] & 0x80:
+            self._break(f"{whose}: 17-byte times")
+            return 0
+        if not body[0] & 2:
+            self._break(f"{whose}: no time of modification: it would be 0")
+            return 0
+        seconds = _seconds(body[1 + 7 * (body[0] & 1) :])
+        if not 0 <= seconds < 2**31:
+            self._break(f"{whose}: a time that kernels wrap")
+        return seconds
+
     def walk(self) -> Iterator[Entry]:
         """Yield every entry, the root first; directories know nothing of depth here."""
         todo = [(b"", self.root, self.root)]
+        blocks: list[int] = []
         while todo:
             path, record, above = todo.pop()
+            blocks.append(record.block)
             yield from self._directory(path, record, above, todo)
+        self._check_path_tables(sorted(blocks))
+
+    def _check_path_tables(self, blocks: list[int]) -> None:
+        rows = self.path_table(big=False)
+        if rows != self.path_table(big=True):
+            self._break("the two path tables differ")
+        if sorted(row[1] for row in rows) not in (blocks, [self.root.block]):
+            self._break("the path tables list other directories than there are")
+        if any(parent > number for number, (*_, parent) in enumerate(rows, start=1)):
+            self._break("a path table names a parent behind its child")
 
     def _directory(
         self,
@@ -222,8 +285,12 @@ class Volume:
         keys = [_sort_key(one.identifier) for one in records[2:]]
         if keys != sorted(keys) or len(keys) != len(set(keys)):
             self._break(f"{whose}: identifiers are not in order, or not unique")
+        names: set[bytes] = set()
         for one in records[2:]:
             entry = self._entry(one, path)
+            if entry.name in names:
+                self._break(f"{whose}: a name twice")
+            names.add(entry.name)
             entry.path = path + b"/" + entry.name
             if entry.kind == "file" and entry.size:
                 self._use_extent(one.block, -(-entry.size // BLOCK), "a file")
@@ -263,15 +330,9 @@ class Volume:
         return found
 
 
-def _modified(body: bytes) -> int:
-    flags, times = body[0], body[1:]
-    if flags & 0x80:
-        raise ValueError("17-byte times")
-    if not flags & 2:
-        return 0
-    at = 7 if flags & 1 else 0
-    year, month, day, hour, minute, second = times[at : at + 6]
-    zone = int.from_bytes(times[at + 6 : at + 7], signed=True)
+def _seconds(times: bytes) -> int:
+    year, month, day, hour, minute, second = times[:6]
+    zone = int.from_bytes(times[6:7], signed=True)
     moment = (year + 1900, month, day, hour, minute, second)
     return calendar.timegm(moment) - zone * 900
 
@@ -287,9 +348,15 @@ def _components(body: bytes, out: list[bytes], cont: bool) -> bool:
             out.append(b"/")
         cont = flags == 1
         out.append({2: b".", 4: b"..", 8: b""}.get(flags, text))
-        if flags not in {0, 1, 2, 4, 8}:
-            raise ValueError(f"symlink component with flags {flags}")
     return cont
+
+
+def _component_flags(body: bytes) -> set[int]:
+    at, found = 0, set[int]()
+    while at < len(body):
+        found.add(body[at])
+        at += 2 + body[at + 1]
+    return found
 
 
 def _sort_key(identifier: bytes) -> tuple[bytes, bytes]:

@@ -96,6 +96,37 @@ def test_a_broken_rule_is_named(found: Callable[[], Image], said: str) -> None:
     assert any(said in one for one in found().violations)
 
 
+def zstd(data: bytes) -> bytes:
+    """A frame, and the skippable one that fills its sector."""
+    stored = zstandard.compress(data)
+    gap = (-len(stored) - 8) % 512
+    return stored + struct.pack("<II", 0x184D2A50, gap) + bytes(gap)
+
+
+def test_a_good_zstd_image_breaks_no_rule() -> None:
+    found = built([zstd(A), zstd(B)], codec="zstd")
+    assert (found.volume(), found.violations) == (A + B, [])
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            lambda: built([zstandard.compress(A), zstd(B)], codec="zstd"),
+            "cluster 0: not padded to 512",
+        ),
+        (lambda: built([Z[0], Z[1] + bytes(20_480)]), "cluster 1: stored in"),
+        (
+            lambda: built([sector(zlib.compress(bytes(1 << 20)))], size=1 << 20),
+            "clusters that FreeBSD does not read",
+        ),
+        (lambda: Image(bytes(built(Z).data) + bytes(512)), "no multiple of 4,096"),
+    ],
+)
+def test_a_rule_of_sizes_that_is_broken_is_named(found: Callable[[], Image], said: str) -> None:
+    assert any(said in one for one in found().violations)
+
+
 def test_a_reference_to_the_cluster_stored_just_before_hides_it_from_the_kernel() -> None:
     found = built(Z, toc=[0, 0, 512, 1024])
     assert found.volume() == bytes(SIZE) + A + B  # not A + A + B
@@ -114,6 +145,14 @@ def test_a_reference_to_the_cluster_stored_just_before_hides_it_from_the_kernel(
         lambda: built([bytes(20_000), Z[1]]),
         lambda: built([Z[0][:20], Z[1]]),
         lambda: built([zstandard.compress(A).ljust(512, b"\0")], codec="zstd"),
+        lambda: built([zstandard.compress(A[:99]) + zstd(A[99:])], codec="zstd"),
+        lambda: built([zstd(A[:-1]), zstd(B)], codec="zstd"),
+        lambda: built([sector(zlib.compress(A[:-1])), Z[1]]),
+        lambda: built([sector(lzma.compress(A + B, check=lzma.CHECK_CRC32))], codec="lzma"),
+        lambda: built(Z, magic=b"#!/bin/sh\n#L2.0\n"),
+        lambda: built(Z, size=0),
+        lambda: built(Z, toc=[-1, 512, 1024]),
+        lambda: built([], toc=[0]),
     ],
 )
 def test_what_the_kernel_refuses_is_refused(found: Callable[[], Image]) -> None:

@@ -76,6 +76,8 @@ class Image:
             raise RefusedByKernelError(f"cluster size {self.cluster_bytes}")
         if self.count == 0 or 136 + 8 * (self.count + 1) > len(self.data):
             raise RefusedByKernelError(f"{self.count} clusters")
+        if self.cluster_bytes >= 1 << 20:
+            self._break("clusters that FreeBSD does not read: 1 MiB or more")
         first, rest = TEXTS[self.letter]
         if self.data[:128] != (b"#!/bin/sh\n" + first + rest).ljust(128, b"\0"):
             self._break("the magic is not mkuzip's")
