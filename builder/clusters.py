@@ -24,8 +24,11 @@ class Unread(Protocol):
     def key(self) -> bytes:
         """Return a digest of what it is made of: the same key, the same bytes."""
 
-    def read(self) -> bytes:
-        """Return its bytes; none if nothing but zeros lies there."""
+    def fill(self, buffer: memoryview) -> int:
+        """Put its bytes at the start of a buffer, and return how many: zeros follow them.
+
+        The buffer has room for a whole cluster. 0: nothing but zeros lies there.
+        """
 
 
 Cluster = bytes | ZeroRun

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from builder.clusters import Cluster, Unread, ZeroRun
+from builder.clusters import Cluster, ZeroRun
 from builder.iso9660 import records
 from builder.iso9660.layout import (
     BLOCK_BYTES,
@@ -61,17 +61,23 @@ class Planned(NamedTuple):
             digest.update(row)
         return digest.digest()
 
-    def read(self) -> bytes:
-        """Return the bytes of the cluster; none if it is a hole of a file."""
-        pieces: list[bytes | memoryview] = []
-        end = 0
+    def fill(self, buffer: memoryview) -> int:
+        """Put the bytes of the cluster into a buffer; return how many, 0 if all lies in holes."""
+        end, holds = 0, False
         for at, source, offset, length in self.parts:
-            data = _bytes_of(source, offset, length)
-            if length == self.cluster_bytes:
-                return data
-            pieces += _zeros(at - end), data or _zeros(length)
+            if at > end:
+                buffer[end:at] = _zeros(at - end)
             end = at + length
-        return b"".join((*pieces, _zeros(self.cluster_bytes - end)))
+            if _put(buffer[at:end], source, offset):
+                holds = True
+            else:
+                buffer[at:end] = _zeros(length)
+        return end if holds else 0
+
+    def read(self) -> bytes:
+        """Return the bytes of the cluster; none if all lies in holes."""
+        buffer = bytearray(self.cluster_bytes)
+        return bytes(buffer) if self.fill(memoryview(buffer)) else b""
 
 
 def _zeros(count: int) -> bytes | memoryview:
@@ -88,7 +94,7 @@ def clusters(layout: Layout) -> Iterator[Cluster]:
             yield item.read() or ZeroRun(1)
 
 
-def planned(layout: Layout, digests: Mapping[bytes, str]) -> Iterator[Unread | ZeroRun]:
+def planned(layout: Layout, digests: Mapping[bytes, str]) -> Iterator[Planned | ZeroRun]:
     """Yield the volume as clusters that are not read yet, and runs of those without data.
 
     `digests` are those of the files by path; without them the clusters have no keys.
@@ -141,17 +147,19 @@ def _metadata(layout: Layout, piece: int) -> bytes:
             return records.directory_table(layout, layout.directories[layout.numbers[piece]])
 
 
-def _bytes_of(source: Node | bytes, offset: int, length: int) -> bytes:
-    """Return some bytes of a file or of metadata; none if they are a hole of the file."""
+def _put(part: memoryview, source: Node | bytes, offset: int) -> bool:
+    """Fill a part with bytes of a file or of metadata; False: they are a hole of the file."""
     if isinstance(source, bytes):
-        return source[offset : offset + length]
+        part[:] = source[offset : offset + len(part)]
+        return True
     match source.content:
         case bytes(data):
             _expect(source, len(data) == source.size)
-            return data[offset : offset + length]
+            part[:] = data[offset : offset + len(part)]
+            return True
         case str(path):
             try:
-                return _read(source, path, offset, length)
+                return _read(source, path, part, offset)
             except OSError as error:
                 raise BuildError(
                     f"{show_path(source.path)} cannot be read from {path}: {error.strerror}",
@@ -159,18 +167,17 @@ def _bytes_of(source: Node | bytes, offset: int, length: int) -> bytes:
                 ) from error
         case None:
             _expect(source, source.size == 0)
-            return b""
+            return False
 
 
-def _read(node: Node, path: str, offset: int, length: int) -> bytes:
+def _read(node: Node, path: str, part: memoryview, offset: int) -> bool:
     descriptor = os.open(path, _FLAGS)
     try:
-        data = b""
-        if length == node.size or not _is_hole(descriptor, offset, length):
-            data = _whole_read(descriptor, offset, length)
-            _expect(node, len(data) == length)
+        holds = len(part) == node.size or not _is_hole(descriptor, offset, len(part))
+        if holds:
+            _expect(node, _read_whole(descriptor, part, offset))
         _expect(node, _unchanged(node, os.fstat(descriptor)))
-        return data
+        return holds
     finally:
         os.close(descriptor)
 
@@ -183,13 +190,15 @@ def _is_hole(descriptor: int, offset: int, length: int) -> bool:
         return error.errno == errno.ENXIO  # no data up to the end; others do not know of holes
 
 
-def _whole_read(descriptor: int, offset: int, length: int) -> bytes:
-    data = os.pread(descriptor, length, offset)
-    while len(data) < length and (
-        more := os.pread(descriptor, length - len(data), offset + len(data))
-    ):
-        data += more
-    return data
+def _read_whole(descriptor: int, part: memoryview, offset: int) -> bool:
+    """Fill a part; False if the file ends before."""
+    done = os.preadv(descriptor, (part,), offset)
+    while 0 < done < len(part):
+        more = os.preadv(descriptor, (part[done:],), offset + done)
+        if more == 0:
+            return False
+        done += more
+    return done == len(part)
 
 
 def _unchanged(node: Node, now: os.stat_result) -> bool:

@@ -32,6 +32,8 @@ XZ_MEMORY_BYTES = 80 << 20
 """Decoding level 9 takes 65 MiB; a stream that asks for more is not one of ours."""
 
 Transform = Callable[[bytes], bytes]
+Buffers = list[bytes | bytearray | memoryview]
+Transforms = Callable[[Buffers], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,9 @@ class Codec:
     `magic` is the text at the start of an image, `reference_magic` that of one with references.
     `bound` tells the longest stored form of a cluster that the kernel takes, `filler` makes bytes
     that may follow a cluster, to fill a gap of 1 to 511 to the next sector (or one more sector).
-    `compressor` makes a function that one thread may use; `decompress` takes the stored bytes and
-    the size of a cluster, and raises ValueError.
+    `compressor` makes a function that one thread may use, `packer` one that compresses many
+    clusters to the same bytes; `decompress` takes the stored bytes and the size of a cluster, and
+    raises ValueError.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Codec:
     filler: Callable[[int], bytes]
     compressor: Callable[[int], Transform]
     decompress: Callable[[bytes, int], bytes]
+    packer: Callable[[int], Transforms]
     versions: Callable[[], dict[str, str]] = dict  # of the libraries
 
 
@@ -101,6 +105,10 @@ def _zlib_compressor(level: int) -> Transform:
     return lambda data: zlib.compress(data, level)
 
 
+def _zlib_packer(level: int) -> Transforms:
+    return lambda all_data: [zlib.compress(data, level) for data in all_data]
+
+
 def _zlib_decompress(stored: bytes, size: int) -> bytes:
     decoder = zlib.decompressobj()
     try:
@@ -119,12 +127,18 @@ def _lzma_bound(size: int) -> int:
     return size + size // 255 + 16
 
 
-def _lzma_compressor(level: int) -> Transform:
-    def compress(data: bytes) -> bytes:
-        filters = [{"id": lzma.FILTER_LZMA2, "preset": level}]
+def _lzma_packer(level: int) -> Transforms:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": level}]
+
+    def compress(data: bytes | bytearray | memoryview) -> bytes:
         return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
 
-    return compress
+    return lambda all_data: list(map(compress, all_data))
+
+
+def _lzma_compressor(level: int) -> Transform:
+    pack = _lzma_packer(level)
+    return lambda data: pack([data])[0]
 
 
 def _lzma_decompress(stored: bytes, size: int) -> bytes:
@@ -151,8 +165,22 @@ def _zstd_bound(size: int) -> int:
 
 def _zstd_compressor(level: int) -> Transform:
     # With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
+    return zstandard.ZstdCompressor(level=level, write_checksum=True).compress
+
+
+def _zstd_packer(level: int) -> Transforms:
+    """Compress many in one call: threads that wait for the interpreter in between lose time."""
     context = zstandard.ZstdCompressor(level=level, write_checksum=True)
-    return context.compress
+    if "multi_compress_to_buffer" not in zstandard.backend_features:
+        return lambda all_data: list(map(context.compress, all_data))
+
+    def pack(all_data: Buffers) -> list[bytes]:
+        if not all_data:
+            return []
+        packed = context.multi_compress_to_buffer(all_data, threads=1)
+        return [packed[number].tobytes() for number in range(len(all_data))]
+
+    return pack
 
 
 def _zstd_decompress(stored: bytes, size: int) -> bytes:
@@ -213,6 +241,7 @@ CODECS = {
             filler=_skippable,
             compressor=_zstd_compressor,
             decompress=_zstd_decompress,
+            packer=_zstd_packer,
             versions=_zstd_versions,
         ),
         Codec(
@@ -226,6 +255,7 @@ CODECS = {
             filler=_zeros,
             compressor=_zlib_compressor,
             decompress=_zlib_decompress,
+            packer=_zlib_packer,
             versions=lambda: {"zlib": zlib.ZLIB_RUNTIME_VERSION},
         ),
         Codec(
@@ -239,6 +269,7 @@ CODECS = {
             filler=_zeros,
             compressor=_lzma_compressor,
             decompress=_lzma_decompress,
+            packer=_lzma_packer,
         ),
     )
 }

@@ -1,7 +1,8 @@
 """Clusters → a uzip image that geom_uzip reads: docs/formats/uzip.md.
 
-Threads read and compress, the caller's thread writes. No more clusters are under way than the
-threads need, so that memory does not grow with the image. The place of the TOC is kept free, and
+Threads read and compress, the caller's thread writes. A job is several clusters, for handing over
+costs more than a small one is worth; no more are under way than the threads need, so that memory
+does not grow with the image. The place of the TOC is kept free, and
 it is written last. A cluster whose stream an earlier build left is neither read nor compressed.
 """
 
@@ -9,20 +10,24 @@ import hashlib
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from typing import BinaryIO, NamedTuple
 
 from builder.clusters import Recall, Recalled, Stored, Unread, ZeroRun, nothing_known
-from builder.uzip.codecs import Codec, Transform, check_cluster_bytes
+from builder.uzip.codecs import Buffers, Codec, check_cluster_bytes
 from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
 from slots.index import Piece, piece_digest
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES
 
-AHEAD = 4
-"""Clusters under way per thread."""
+AHEAD = 3
+"""Jobs under way per thread."""
+
+JOB_CLUSTERS = 32
+JOB_BYTES = 2 << 20
+"""The most of a job."""
 
 SEARCH_STEPS = 1 << 28
 """The kernel finds what a reference means by a walk over the TOC: so many steps (a fraction of a
@@ -78,12 +83,13 @@ def write(
     out.seek(image.end)
     work = _Work(codec, level, bytes(cluster_bytes), recall, store_all)
     whole = _whole(clusters, count, cluster_bytes)
-    for item in _packed(work, whole, count, threads):
-        match item:
-            case ZeroRun(run):
-                image.elide(run)
-            case _Packed() as packed:
-                image.add(packed)
+    for items in _packed(work, whole, count, threads):
+        for item in items:
+            match item:
+                case ZeroRun(run):
+                    image.elide(run)
+                case _Packed() as packed:
+                    image.add(packed)
         on_progress(len(image.toc) * cluster_bytes)
     image.finish()
     out.flush()
@@ -116,6 +122,18 @@ class _Packed(NamedTuple):
     is_recalled: bool = False
 
 
+class _Todo(NamedTuple):
+    """A cluster that is yet to be compressed."""
+
+    item: bytes | Unread
+    key: bytes
+    must_store: bool
+
+
+_Job = list[ZeroRun | _Packed | _Todo]
+_Done = list[ZeroRun | _Packed]
+
+
 class _Work(NamedTuple):
     """How clusters are compressed."""
 
@@ -141,38 +159,103 @@ def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
 
 def _packed(
     work: _Work, items: Iterable[Item], count: int, threads: int
-) -> Iterator[ZeroRun | _Packed]:
+) -> Iterator[Sequence[ZeroRun | _Packed]]:
     """Recall, or read and compress in threads; yield in order."""
     local = threading.local()
 
     def start() -> None:
-        local.compress = work.codec.compressor(work.level)  # a zstd context serves one thread
+        local.packer = _Packer(work)  # a zstd context serves one thread
 
-    def pack(item: bytes | Unread, key: bytes, must_store: bool) -> _Packed:
-        data = (item if isinstance(item, bytes) else item.read()) or work.zeros
-        if data == work.zeros and not must_store:
-            return _Packed(b"", b"", "", key)
-        compress: Transform = local.compress
-        stream = compress(data)
-        padded = pad(work.codec, stream, 0, len(data))
-        return _Packed(stream, padded, piece_digest(padded), key)
+    def pack(job: _Job) -> _Done:
+        done: _Done = local.packer.pack(job)
+        return done
 
-    waiting: deque[ZeroRun | _Packed | Future[_Packed]] = deque()
+    waiting: deque[_Done | Future[_Done]] = deque()
     with ThreadPoolExecutor(threads, initializer=start) as pool:
         try:
-            for item, key, must_store, known in _recalled(work, _marked(work, items, count)):
-                if isinstance(item, ZeroRun):
-                    waiting.append(item)
-                elif known is not None and (found := _as_packed(work, key, known, must_store)):
-                    waiting.append(found)
-                else:
-                    waiting.append(pool.submit(pack, item, key, must_store))
+            for job in _jobs(work, items, count):
+                done = [one for one in job if not isinstance(one, _Todo)]
+                waiting.append(done if len(done) == len(job) else pool.submit(pack, job))
                 while len(waiting) > AHEAD * threads or (waiting and _is_done(waiting[0])):
                     yield _result(waiting.popleft())
             while waiting:
                 yield _result(waiting.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Packer:
+    """What one thread needs: a context of the codec, and memory for a job that is used again."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._compress = work.codec.packer(work.level)
+        self._buffers: list[_Buffer] = []
+
+    def pack(self, job: _Job) -> _Done:
+        """Read and compress what is to be."""
+        data = self._read([one for one in job if isinstance(one, _Todo)])
+        streams = iter(self._compress([one for one in data if one]))
+        filled = iter(data)
+        return [
+            self._stored(one, next(streams) if next(filled) else b"")
+            if isinstance(one, _Todo)
+            else one
+            for one in job
+        ]
+
+    def _read(self, todos: Sequence[_Todo]) -> Buffers:
+        """Return the bytes of clusters; none for one of zeros that need not be stored."""
+        while len(self._buffers) < len(todos):
+            self._buffers.append(_Buffer(len(self._work.zeros)))
+        found: Buffers = []
+        for todo, buffer in zip(todos, self._buffers, strict=False):
+            data = todo.item if isinstance(todo.item, bytes) else buffer.read(todo.item)
+            is_stored = todo.must_store or data != self._work.zeros
+            found.append(data if is_stored else b"")
+        return found
+
+    def _stored(self, todo: _Todo, stream: bytes) -> _Packed:
+        if not stream:
+            return _Packed(b"", b"", "", todo.key)
+        padded = pad(self._work.codec, stream, 0, len(self._work.zeros))
+        return _Packed(stream, padded, piece_digest(padded), todo.key)
+
+
+class _Buffer:
+    """A cluster in memory. What is behind `used` holds zeros."""
+
+    def __init__(self, cluster_bytes: int) -> None:
+        self._data = bytearray(cluster_bytes)
+        self._view = memoryview(self._data)
+        self._used = 0
+
+    def read(self, item: Unread) -> bytearray:
+        """Return a cluster; valid until the next is read."""
+        end = item.fill(self._view)
+        if end < self._used:
+            self._view[end : self._used] = bytes(self._used - end)
+        self._used = end
+        return self._data
+
+
+def _jobs(work: _Work, items: Iterable[Item], count: int) -> Iterator[_Job]:
+    """Gather clusters for a thread."""
+    most = max(1, min(JOB_CLUSTERS, JOB_BYTES // len(work.zeros)))
+    job: _Job = []
+    held = 0
+    for item, key, must_store, known in _recalled(work, _marked(work, items, count)):
+        if isinstance(item, ZeroRun):
+            job.append(item)
+            continue
+        found = _as_packed(work, key, known, must_store) if known is not None else None
+        job.append(_Todo(item, key, must_store) if found is None else found)
+        held += 1
+        if held == most:
+            yield job
+            job, held = [], 0
+    if job:
+        yield job
 
 
 def _recalled(
@@ -210,12 +293,12 @@ def _as_packed(work: _Work, key: bytes, known: _Reader, must_store: bool) -> _Pa
     return _Packed(stream, padded, digest, key, is_recalled=True)
 
 
-def _is_done(item: "ZeroRun | _Packed | Future[_Packed]") -> bool:
-    return not isinstance(item, Future) or item.done()
+def _is_done(job: "_Done | Future[_Done]") -> bool:
+    return not isinstance(job, Future) or job.done()
 
 
-def _result(item: "ZeroRun | _Packed | Future[_Packed]") -> ZeroRun | _Packed:
-    return item.result() if isinstance(item, Future) else item
+def _result(job: "_Done | Future[_Done]") -> _Done:
+    return job.result() if isinstance(job, Future) else job
 
 
 def _whole(clusters: Iterable[Item], count: int, cluster_bytes: int) -> Iterator[Item]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.uzip.codecs import CODECS, SECTOR_BYTES, Codec, codec_of
+from builder.uzip.codecs import CODECS, SECTOR_BYTES, Buffers, Codec, codec_of
 from builder.uzip.writer import pad
 from slots.errors import ConfigError
 from tests.builder.uzip.images import noise, text
@@ -43,6 +43,15 @@ def test_levels_work_from_the_least_to_the_highest(codec: Codec) -> None:
     for level in (codec.levels[0], codec.levels[-1]):
         assert codec.decompress(codec.compressor(level)(text(3)), len(text(3))) == text(3)
     assert codec.default_level in codec.levels
+
+
+@ALL_CODECS
+def test_many_clusters_compress_to_the_bytes_of_each_alone(codec: Codec) -> None:
+    many: Buffers = [noise(1), bytearray(text(2)), text(3), memoryview(text(4, 1000))]
+    alone = codec.compressor(codec.default_level)
+    packed = codec.packer(codec.default_level)
+    assert packed(many) == [alone(bytes(one)) for one in many]
+    assert packed([]) == []
 
 
 @ALL_CODECS

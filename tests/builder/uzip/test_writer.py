@@ -3,6 +3,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -197,12 +198,37 @@ def test_every_cluster_that_can_be_padded_begins_and_ends_on_a_sector(codec: str
     assert all(a < b for a, b in pairwise(found.toc))
 
 
+class Unfilled(NamedTuple):
+    """A cluster that is read when its turn comes."""
+
+    data: bytes
+
+    def key(self) -> bytes:
+        return b""
+
+    def fill(self, buffer: memoryview) -> int:
+        buffer[: len(self.data)] = self.data
+        return len(self.data)
+
+
+def test_memory_that_is_used_again_keeps_nothing_of_the_cluster_before() -> None:
+    lengths = [SIZE, 10, 0, 5000, 1, 0, SIZE - 1, 2, SIZE] * 20
+    items = [Unfilled(noise(n, length)) for n, length in enumerate(lengths)]
+    out = io.BytesIO()
+    codec, level = codec_of("zstd")
+    writer.write(
+        items, len(items), out, codec=codec, level=level, cluster_bytes=SIZE, threads=2
+    )  # fmt: skip
+    found = judged(out.getvalue())
+    assert found.volume() == b"".join(one.data.ljust(SIZE, b"\0") for one in items)
+
+
 def test_no_more_clusters_are_taken_than_are_under_way() -> None:
     taken = done = most = 0
 
     def source() -> Iterator[bytes]:
         nonlocal taken
-        for number in range(200):
+        for number in range(1000):
             taken += 1
             yield noise(number)
 
@@ -214,7 +240,7 @@ def test_no_more_clusters_are_taken_than_are_under_way() -> None:
     chosen, level = codec_of("zstd")
     writer.write(
         source(),
-        200,
+        1000,
         io.BytesIO(),
         codec=chosen,
         level=level,
@@ -222,8 +248,8 @@ def test_no_more_clusters_are_taken_than_are_under_way() -> None:
         threads=3,
         on_progress=on_progress,
     )
-    assert done == 200
-    assert most <= 3 * writer.AHEAD + 1
+    assert done == 1000
+    assert most <= (3 * writer.AHEAD + 1) * writer.JOB_CLUSTERS
 
 
 @pytest.mark.parametrize("count", [1, 3])
