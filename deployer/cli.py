@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from deployer import console, releases
+from deployer import console, packs, publish, releases
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
 from deployer.fleet_file import load
 from deployer.plan import Goal
@@ -234,6 +234,76 @@ def unlock_command(
     else:
         console.show_outcomes(outcomes)
     raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
+
+
+@app.command(epilog=EXIT_CODES)
+def pack(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A release, as --image names it.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The one that shall come of it.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The file. Default: kept where `deploy` finds it."),
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Which, if both have several.")
+    ] = None,
+    *,
+    quiet: QuietOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Make the pack that turns one release into another: what of it travels.
+
+    A deploy makes the packs that it needs by itself.
+
+    \b
+    deploy pack cgi-1 cgi-2
+    deploy pack cgi-1 cgi-2 --format uzip -o update.pack
+    """  # noqa: D301 - \b keeps the lines of the examples
+    with console.sink(quiet=quiet, looks=True) as emit:
+        before, after = releases.find(old, RELEASES), releases.find(new, RELEASES)
+        held, artefact = packs.in_common(before, after, format_)
+        releases.verify(after, frozenset({artefact.format}))
+        made = packs.difference(before, held, after, artefact)
+        image = after.path(artefact)
+        found = packs.make(made, image, output or packs.kept_at(RELEASES, made), emit)
+    if json_:
+        console.print_json(console.pack_json(found))
+    else:
+        console.show_pack(found)
+
+
+@app.command(name="publish", epilog=EXIT_CODES)
+def publish_command(
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder of a mirror.")],
+    image: ImageOption = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from", metavar="OLD", help="Packs from this release. Default: from all older ones."
+        ),
+    ] = None,
+    *,
+    quiet: QuietOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Lay a release, and the packs that lead to it, into a folder that a mirror serves.
+
+    Every object is named by its SHA-256 and never changes.
+
+    \b
+    deploy publish --to /srv/mirror
+    deploy publish --image cgi-7 --from cgi-6 --to /media/usb
+    """  # noqa: D301 - \b keeps the lines of the examples
+    with console.sink(quiet=quiet, looks=True) as emit:
+        found = releases.find(image, RELEASES)
+        releases.verify(found, frozenset(one.format for one in found.artefacts))
+        olds = [releases.find(old, RELEASES) for old in from_ or ()]
+        before = olds or publish.older(RELEASES, found)
+        laid = publish.publish(found, before, RELEASES, to, emit)
+    if json_:
+        console.print_json(console.published_json(found.release, to, laid))
+    else:
+        console.show_published(to, laid)
 
 
 @dataclass(frozen=True, slots=True)

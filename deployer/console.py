@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from stat import S_ISCHR
 from typing import Any, Literal, NoReturn, TextIO
 
@@ -24,13 +25,16 @@ from rich.text import Text
 from deployer.deploy import Proposal, Result
 from deployer.image import identify
 from deployer.inventory import Host
+from deployer.packs import Pack
 from deployer.plan import Plan, rollback_hindrance
+from deployer.publish import Published
 from deployer.rollout import Outcome, interruption_code
 from deployer.sizes import megabytes, percent
 from slots.actions import Action, Restart
 from slots.errors import Exit, ProductError
 from slots.events import Emit, Event, Failed, Finished, Notice, Progress, Started
 from slots.manifest import Release
+from slots.pack import PackFacts
 from slots.settings import SettingsError
 from slots.slot import FrontendState, SlotSet, SlotStatus, active
 
@@ -253,6 +257,26 @@ def _show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
     if strangers:
         shows = "1 host shows" if strangers == 1 else f"{strangers} hosts show"
         _line(console, f"{shows} another host key: not touched", style="red")
+
+
+def show_pack(pack: Pack) -> None:
+    """Show a pack that was made."""
+    facts = pack.facts
+    console = _console()
+    _line(console, f"{pack.path}  {megabytes(facts.size_bytes)}  {facts.sha256}")
+    _line(
+        console,
+        f"    {megabytes(facts.literal_bytes)} of {megabytes(facts.new.size_bytes)} are new, "
+        f"{megabytes(facts.copied_bytes)} are copied, {facts.moves:,} moves",
+    )
+
+
+def show_published(to: Path, laid: Sequence[Published]) -> None:
+    """Show what lies in the folder of a mirror now."""
+    console = _console()
+    for one in laid:
+        size, there = megabytes(one.object.size_bytes), "  was there" if one.was_there else ""
+        _line(console, f"{to / one.object.sha256}  {size}  {one.object.what}{there}")
 
 
 def show_status(
@@ -502,13 +526,42 @@ def _pack_json(plan: Plan) -> dict[str, Any] | None:
     pack = plan.choice.pack if plan.choice else None
     if pack is None:
         return None
+    return _facts_json(pack)
+
+
+def _facts_json(pack: PackFacts) -> dict[str, Any]:
     return {
         "sha256": pack.sha256,
         "size_bytes": pack.size_bytes,
         "old_sha256": pack.old.sha256,
+        "new_sha256": pack.new.sha256,
+        "image_bytes": pack.new.size_bytes,
         "moves": pack.moves,
         "copied_bytes": pack.copied_bytes,
         "literal_bytes": pack.literal_bytes,
+    }
+
+
+def pack_json(pack: Pack) -> dict[str, Any]:
+    """Return a pack that was made as flipslot.pack/1."""
+    return {"schema": "flipslot.pack/1", "file": str(pack.path), **_facts_json(pack.facts)}
+
+
+def published_json(release: Release, to: Path, laid: Sequence[Published]) -> dict[str, Any]:
+    """Return what was published as flipslot.publish/1."""
+    return {
+        "schema": "flipslot.publish/1",
+        "release": {"id": release.id, "label": release.label},
+        "to": str(to),
+        "objects": [
+            {
+                "sha256": one.object.sha256,
+                "size_bytes": one.object.size_bytes,
+                "what": one.object.what,
+                "was_there": one.was_there,
+            }
+            for one in laid
+        ],
     }
 
 

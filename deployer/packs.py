@@ -5,7 +5,6 @@ They are kept in `.packs` beside the releases; that folder may be deleted at any
 
 import gzip
 import hashlib
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from deployer.choice import NoPack
 from deployer.durable import PARTIAL, written
 from deployer.releases import FoundRelease, holding, index_of
-from slots.errors import ProductError, VerificationError
+from slots.errors import ConfigError, ProductError, VerificationError
 from slots.events import Emit, Progress, step
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.pack import SUFFIX, PackFacts, packed, parse_head
@@ -46,11 +45,10 @@ def provide(
 
     Whatever stands in the way is a reason to send the whole image, and no more.
     """
-    path = out / FOLDER / f"{old_sha256}-{artefact.sha256}{SUFFIX}"
+    path = _place(out, old_sha256, artefact.sha256)
     with suppress(ProductError, OSError):
         kept = read(path)
         if (kept.facts.old.sha256, kept.facts.new.sha256) == (old_sha256, artefact.sha256):
-            os.utime(path)
             return kept
     try:
         found = holding(out, old_sha256)
@@ -59,8 +57,7 @@ def provide(
         made = difference(*found, new, artefact)
         if made.literal_bytes > UNCOMMON * (artefact.size_bytes - HEAD_BYTES):
             return NoPack("the two images have little in common")
-        path.parent.mkdir(exist_ok=True)
-        pack = make(made, new.path(artefact), path, emit)
+        pack = make(made, new.path(artefact), kept_at(out, made), emit)
         _tidy(path.parent)
     except ProductError as error:
         return NoPack(error.message)
@@ -69,10 +66,40 @@ def provide(
     return pack
 
 
+def kept_at(out: Path, patch_: Patch) -> Path:
+    """Return where the pack of a patch is kept, in a folder that is there."""
+    path = _place(out, patch_.old.sha256, patch_.new.sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _place(out: Path, old_sha256: str, new_sha256: str) -> Path:
+    return out / FOLDER / f"{old_sha256}-{new_sha256}{SUFFIX}"
+
+
 def difference(old: FoundRelease, held: Artefact, new: FoundRelease, artefact: Artefact) -> Patch:
     """Return the patch between two artefacts; raises VerificationError if an index is wrong."""
     unit = unit_of(held.format, artefact.format)
     return patch(index_of(old, held), index_of(new, artefact), unit)
+
+
+def in_common(
+    old: FoundRelease, new: FoundRelease, wanted: str | None
+) -> tuple[Artefact, Artefact]:
+    """Return the two artefacts, old and new, that a pack is between: those of one format."""
+    before = {one.format: one for one in old.artefacts}
+    pairs = [(before[one.format], one) for one in new.artefacts if one.format in before]
+    chosen = [pair for pair in pairs if wanted in {None, pair[1].format}]
+    labels = f"{old.release.label} and {new.release.label}"
+    if not chosen:
+        what = f"no artefact of format {wanted}" if wanted else "no format"
+        raise ConfigError(f"{labels} have {what} in common")
+    if len(chosen) > 1:
+        formats = ", ".join(after.format for _, after in chosen)
+        raise ConfigError(
+            f"{labels} have {formats} in common", hint="name one of them with --format"
+        )
+    return chosen[0]
 
 
 def make(made: Patch, image: Path, out: Path, emit: Emit) -> Pack:
@@ -80,10 +107,13 @@ def make(made: Patch, image: Path, out: Path, emit: Emit) -> Pack:
     digest, size = hashlib.sha256(), 0
     with step(emit, "pack", image.name, made.literal_bytes) as detail:
         tell = _teller(emit, image.name)
-        with written(out) as file:
-            for data in packed(made, _literals(made, image, tell)):
-                digest.update(data)
-                size += file.write(data)
+        try:
+            with written(out) as file:
+                for data in packed(made, _literals(made, image, tell)):
+                    digest.update(data)
+                    size += file.write(data)
+        except OSError as error:
+            raise ConfigError(f"cannot write {out}: {error.strerror}") from error
         detail.append(f"{size} bytes, {len(made.moves)} moves")
     return Pack(PackFacts.of(made, digest.hexdigest(), size), out)
 
@@ -139,7 +169,7 @@ def _teller(emit: Emit, subject: str) -> Callable[[int], None]:
 
 
 def _tidy(folder: Path) -> None:
-    """Keep the packs that were used last, and nothing that a killed run left."""
+    """Keep the packs that were made last, and nothing that a killed run left."""
     packs = sorted(folder.glob(f"*{SUFFIX}"), key=lambda one: one.stat().st_mtime, reverse=True)
     dead = time.time() - ABANDONED_S
     left = (one for one in folder.glob(f".*{PARTIAL}") if one.stat().st_mtime < dead)

@@ -29,6 +29,11 @@ class FoundRelease:
         """Return the file of an artefact."""
         return self.file or self.folder / artefact.file
 
+    @property
+    def artefacts(self) -> tuple[Artefact, ...]:
+        """The artefacts that are meant: all, or that of the single named file."""
+        return tuple(one for one in self.release.artefacts if self.only in {None, one.format})
+
 
 def find(wanted: str | None, out: Path, name: str | None = None) -> FoundRelease:
     """Return the release that is asked for, by default the newest below `out`.
@@ -94,6 +99,13 @@ def index_of(found: FoundRelease, artefact: Artefact) -> Index:
     if (index.sha256, index.size_bytes) != (artefact.sha256, artefact.size_bytes):
         raise VerificationError(f"{path} belongs to another image")
     return index
+
+
+def found(out: Path) -> Iterator[FoundRelease]:
+    """Yield all readable releases below `out` with their folders, the newest first."""
+    for path in _manifests(out):
+        for release in _readable([path]):
+            yield FoundRelease(release, path.parent)
 
 
 def holding(out: Path, sha256: str) -> tuple[FoundRelease, Artefact] | None:
