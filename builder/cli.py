@@ -361,7 +361,7 @@ def _diff(
     old: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
     new: Annotated[Path, typer.Argument(help="Another, of whatever format.")],
     with_bytes: Annotated[
-        bool, typer.Option("--bytes", help="Also what would travel, from the two indexes.")
+        bool, typer.Option("--bytes", help="Also what would travel: the pack between the two.")
     ] = False,
     read: Annotated[
         bool, typer.Option("--read", help="Read the images, whatever lies beside them.")
@@ -388,6 +388,8 @@ def _diff(
                 f"{console.size(one.image_bytes)}: {one.new_pieces:,} new pieces of "
                 f"{one.piece_bytes:,} bytes"
                 + (f", a table of {one.table_bytes:,}" if one.table_bytes else "")
+                + f"; a pack of {one.pack_bytes:,} bytes, {one.moves:,} moves, "
+                f"{one.copies:,} of them copies"
             )
 
     _run(work, as_json=as_json)
@@ -428,6 +430,11 @@ def _diff_record(found: Difference, travels: dict[Format, Travel]) -> dict[str, 
                 "new_pieces": one.new_pieces,
                 "piece_bytes": one.piece_bytes,
                 "table_bytes": one.table_bytes,
+                "moves": one.moves,
+                "copies": one.copies,
+                "copied_bytes": one.copied_bytes,
+                "literal_bytes": one.literal_bytes,
+                "pack_bytes": one.pack_bytes,
                 "total_bytes": one.total_bytes,
                 "image_bytes": one.image_bytes,
             }

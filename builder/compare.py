@@ -7,6 +7,7 @@ its files those contents that nothing else tells apart.
 
 import gzip
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from builder import browse, mtree
 from builder.diff import Difference, Travel, diff, travel
 from builder.opened.image import OpenedImage
 from builder.tree import Node
-from slots.errors import Refused
+from slots.errors import Refused, VerificationError
 from slots.manifest import HEAD_BYTES, Artefact, Format
+from slots.pack import packed
+from slots.patch import patch, unit_of
 
 _HARD_LINKED = " inode="
 
@@ -100,11 +103,7 @@ def travels(old: Path, new: Path) -> dict[Format, Travel]:
     left, right = _description(old), _description(new)
     before = {one.format: one for one in left.artefacts}
     found = {
-        one.format: travel(
-            browse.index_of(left.folder, before[one.format]),
-            browse.index_of(right.folder, one),
-            _table_bytes(right.folder, one),
-        )
+        one.format: _travel(left.folder, before[one.format], right.folder, one)
         for one in right.artefacts
         if one.format in before
     }
@@ -130,14 +129,18 @@ def _formats(artefacts: Iterable[Artefact]) -> str:
     return ", ".join(one.format for one in artefacts)
 
 
-def _table_bytes(folder: Path, artefact: Artefact) -> int | None:
-    """Return how long the table of contents of a uzip is when it is packed; None for others."""
-    if artefact.format != "uzip":
-        return None
-    first = browse.index_of(folder, artefact).pieces[0]
+def _travel(old_folder: Path, old: Artefact, new_folder: Path, new: Artefact) -> Travel:
+    before, after = browse.index_of(old_folder, old), browse.index_of(new_folder, new)
+    made = patch(before, after, unit_of(old.format, new.format))
+    path = new_folder / new.file
     try:
-        with (folder / artefact.file).open("rb") as file:
-            table = file.read(first.length)
+        with path.open("rb") as file:
+            pack = packed(made, lambda offset, length: os.pread(file.fileno(), length, offset))
+            pack_bytes = sum(map(len, pack))
+            table = file.read(after.pieces[0].length) if new.format == "uzip" else None
     except OSError as error:
-        raise Refused(f"cannot read {folder / artefact.file}: {error.strerror}") from error
-    return len(gzip.compress(table, 9, mtime=0))
+        raise Refused(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise VerificationError(f"{path} is not what its index says: {error}") from error
+    table_bytes = None if table is None else len(gzip.compress(table, 9, mtime=0))
+    return travel(before, after, made, pack_bytes=pack_bytes, table_bytes=table_bytes)

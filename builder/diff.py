@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from builder.tree import order_key
 from slots.index import Index
+from slots.manifest import HEAD_BYTES
+from slots.patch import Patch
 
 Keywords = Mapping[str, str]
 Entries = Mapping[bytes, Keywords]
@@ -112,26 +114,43 @@ def _changes(old: Keywords, new: Keywords) -> dict[str, tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Travel:
-    """What of a new image a holder of the old one lacks."""
+    """What of a new image a holder of the old one lacks, and what a pack makes of that."""
 
     new_pieces: int
     piece_bytes: int  # of them, each once
     table_bytes: int  # the table of contents as gzip packs it; 0 where there is none
+    moves: int
+    copies: int  # of the moves, those out of the old image
+    copied_bytes: int
+    literal_bytes: int  # what a pack holds, before it is packed
+    pack_bytes: int
     image_bytes: int  # the whole new image
 
     @property
     def total_bytes(self) -> int:
-        """What would travel."""
-        return self.piece_bytes + self.table_bytes
+        """What would travel: the pack, and the head, which is in no pack."""
+        return self.pack_bytes + min(HEAD_BYTES, self.image_bytes)
 
 
-def travel(old: Index, new: Index, table_bytes: int | None) -> Travel:
-    """Hold two indexes against each other.
+def travel(
+    old: Index, new: Index, made: Patch, *, pack_bytes: int, table_bytes: int | None
+) -> Travel:
+    """Hold two indexes against each other; `made` is their patch.
 
     `table_bytes` is the packed size of the table of contents, which is the first piece of an image
-    that has one; it always travels.
+    that has one.
     """
     known = {piece.digest for piece in old.pieces}
     pieces = new.pieces if table_bytes is None else new.pieces[1:]
     lacking = {piece.digest: piece.length for piece in pieces if piece.digest not in known}
-    return Travel(len(lacking), sum(lacking.values()), table_bytes or 0, new.size_bytes)
+    return Travel(
+        len(lacking),
+        sum(lacking.values()),
+        table_bytes or 0,
+        len(made.moves),
+        len(made.copies),
+        made.copied_bytes,
+        made.literal_bytes,
+        pack_bytes,
+        new.size_bytes,
+    )

@@ -5,10 +5,11 @@ They are kept in `.packs` beside the releases; that folder may be deleted at any
 
 import gzip
 import hashlib
+import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,13 +20,12 @@ from deployer.releases import FoundRelease, holding, index_of
 from slots.errors import ConfigError, ProductError, VerificationError
 from slots.events import Emit, Progress, step
 from slots.manifest import HEAD_BYTES, Artefact
-from slots.pack import SUFFIX, PackFacts, packed, parse_head
+from slots.pack import READ_BYTES, SUFFIX, PackFacts, Read, packed, parse_head
 from slots.patch import Patch, patch, unit_of
 
 FOLDER = ".packs"
 KEPT = 32
 ABANDONED_S = 86_400
-READ_BYTES = 1 << 18
 UNCOMMON = 0.9
 """Where so much of the new image is not in the old one, a pack is not worth its making."""
 
@@ -104,18 +104,24 @@ def in_common(
 
 def make(made: Patch, image: Path, out: Path, emit: Emit) -> Pack:
     """Write the pack of a patch; the literals come from the new image, piece by piece."""
-    digest, size = hashlib.sha256(), 0
     with step(emit, "pack", image.name, made.literal_bytes) as detail:
-        tell = _teller(emit, image.name)
         try:
-            with written(out) as file:
-                for data in packed(made, _literals(made, image, tell)):
-                    digest.update(data)
-                    size += file.write(data)
+            facts = _write(made, image, out, emit)
         except OSError as error:
             raise ConfigError(f"cannot write {out}: {error.strerror}") from error
-        detail.append(f"{size} bytes, {len(made.moves)} moves")
-    return Pack(PackFacts.of(made, digest.hexdigest(), size), out)
+        except ValueError as error:
+            raise VerificationError(f"{image} is not what its index says: {error}") from error
+        detail.append(f"{facts.size_bytes} bytes, {facts.moves} moves")
+    return Pack(facts, out)
+
+
+def _write(made: Patch, image: Path, out: Path, emit: Emit) -> PackFacts:
+    digest, size = hashlib.sha256(), 0
+    with _reader(image, emit) as read_image, written(out) as file:
+        for data in packed(made, read_image):
+            digest.update(data)
+            size += file.write(data)
+    return PackFacts.of(made, digest.hexdigest(), size)
 
 
 def read(path: Path) -> Pack:
@@ -140,32 +146,27 @@ def read(path: Path) -> Pack:
     return Pack(PackFacts.of(found, digest, size), path)
 
 
-def _literals(made: Patch, image: Path, tell: Callable[[int], None]) -> Iterator[bytes]:
-    try:
-        with image.open("rb") as file:
-            for literal in made.literals:
-                file.seek(literal.new_offset)
-                left = literal.length
-                while left:
-                    data = file.read(min(left, READ_BYTES))
-                    if not data:
-                        raise VerificationError(f"{image} is shorter than its index says")
-                    left -= len(data)
-                    tell(len(data))
-                    yield data
-    except OSError as error:
-        raise VerificationError(f"{image} cannot be read: {error.strerror}") from error
-
-
-def _teller(emit: Emit, subject: str) -> Callable[[int], None]:
+@contextmanager
+def _reader(image: Path, emit: Emit) -> Iterator[Read]:
+    """Open an image to be read from, and tell how much was."""
     done = 0
 
-    def tell(more: int) -> None:
+    def read_(offset: int, length: int) -> bytes:
         nonlocal done
-        done += more
-        emit(Progress("pack", done, subject))
+        try:
+            data = os.pread(file.fileno(), length, offset)
+        except OSError as error:
+            raise VerificationError(f"{image} cannot be read: {error.strerror}") from error
+        done += len(data)
+        emit(Progress("pack", done, image.name))
+        return data
 
-    return tell
+    try:
+        file = image.open("rb")
+    except OSError as error:
+        raise VerificationError(f"{image} cannot be read: {error.strerror}") from error
+    with file:
+        yield read_
 
 
 def _tidy(folder: Path) -> None:

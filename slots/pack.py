@@ -6,7 +6,7 @@ no name: the same patch is the same file, which is known by its SHA-256.
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from slots.manifest import HEAD_BYTES
@@ -17,9 +17,13 @@ SUFFIX = ".pack"
 LEVEL = 9
 GZIP = 16 + zlib.MAX_WBITS
 LINE_MAX_BYTES = 120
+READ_BYTES = 1 << 18
 
 ReadLine = Callable[[], bytes]
 """Returns the next line with its newline, empty at the end."""
+
+Read = Callable[[int, int], bytes]
+"""Returns the bytes of an image from an offset on, so many."""
 
 _IMAGE = re.compile(r"(old|new)=([0-9a-f]{64}) ([0-9]{1,18})")
 _COUNT = re.compile(r"(unit|moves)=([0-9]{1,9})")
@@ -54,13 +58,18 @@ class PackFacts:
         )
 
 
-def packed(patch: Patch, literals: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the file: `literals` are the bytes of the patch's literals, in order."""
+def packed(patch: Patch, read: Read) -> Iterator[bytes]:
+    """Yield the file; the literals are read out of the new image. ValueError: it is too short."""
     gzip = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
     for text in head_lines(patch):
         yield gzip.compress(text.encode())
-    for data in literals:
-        yield gzip.compress(data)
+    for literal in patch.literals:
+        end = literal.new_offset + literal.length
+        for offset in range(literal.new_offset, end, READ_BYTES):
+            data = read(offset, min(READ_BYTES, end - offset))
+            if len(data) != min(READ_BYTES, end - offset):
+                raise ValueError(f"the new image has no {end} bytes")
+            yield gzip.compress(data)
     yield gzip.flush()
 
 

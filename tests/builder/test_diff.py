@@ -14,6 +14,7 @@ from builder.diff import Travel, diff, travel
 from slots.errors import Refused
 from slots.index import Index, Piece, from_lines
 from slots.manifest import Format
+from slots.patch import Copy, Identity, Literal, Patch
 from tests.builder.conftest import order
 
 FORMATS: tuple[Format, ...] = ("uzip", "iso9660", "squashfs", "erofs")
@@ -46,8 +47,12 @@ def test_what_travels_is_each_new_piece_once_and_the_packed_table() -> None:
 
     old = index("t1", "a", "b")
     new = index("t2", "a", "c", "c", "d", "b")
-    assert travel(old, new, 4) == Travel(2, 20, 4, 60)
-    assert travel(old, new, None) == Travel(3, 30, 0, 60)
+    made = Patch(1, Identity("", 30), Identity("", 60), (Copy(0, 7), Literal(7, 53)))
+    with_table = travel(old, new, made, pack_bytes=55, table_bytes=4)
+    assert with_table == Travel(2, 20, 4, 2, 1, 7, 53, 55, 60)
+    assert with_table.total_bytes == 55 + 60, "the pack, and the head"
+    without = travel(old, new, made, pack_bytes=55, table_bytes=None)
+    assert without == Travel(3, 30, 0, 2, 1, 7, 53, 55, 60)
 
 
 @pytest.fixture
@@ -143,7 +148,9 @@ def test_what_would_travel_is_told_from_the_indexes(
     table = new.read_bytes()[: after[0].length]
     assert answer["bytes"]["uzip"]["piece_bytes"] == sum(lacking.values())
     assert answer["bytes"]["uzip"]["table_bytes"] == len(gzip.compress(table, 9, mtime=0))
-    assert 0 < answer["bytes"]["uzip"]["total_bytes"] < answer["bytes"]["uzip"]["image_bytes"]
+    assert answer["bytes"]["uzip"]["total_bytes"] == answer["bytes"]["uzip"]["pack_bytes"] + 65_536
+    assert 0 < answer["bytes"]["uzip"]["pack_bytes"] < answer["bytes"]["uzip"]["image_bytes"]
+    assert 0 < answer["bytes"]["uzip"]["copies"] <= answer["bytes"]["uzip"]["moves"]
 
 
 def test_releases_are_compared_by_their_folders(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from slots.index import Index, Piece, piece_digest
 from slots.manifest import HEAD_BYTES
+from slots.pack import Read
 from slots.patch import Copy, Literal, Patch
 
 
@@ -68,6 +69,11 @@ def replayed(patch: Patch, old: bytes, literals: Iterator[bytes]) -> bytes:
             case Literal():
                 out += next(literals)
     return out
+
+
+def reader(data: bytes) -> Read:
+    """Return what reads these bytes."""
+    return lambda offset, length: data[offset : offset + length]
 
 
 def literals_of(patch: Patch, new: bytes) -> Iterator[bytes]:

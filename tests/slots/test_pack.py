@@ -10,7 +10,7 @@ from hypothesis import given
 from slots.manifest import HEAD_BYTES
 from slots.pack import head_lines, packed, parse_head
 from slots.patch import Copy, Identity, Literal, Patch, patch
-from tests.slots.patches import index_of, literals_of, pairs
+from tests.slots.patches import index_of, literals_of, pairs, reader
 
 OLD, NEW = Identity("a" * 64, 200_000), Identity("b" * 64, HEAD_BYTES + 3)
 GOOD = Patch(1, OLD, NEW, (Copy(5, 1), Literal(HEAD_BYTES + 1, 2)))
@@ -22,17 +22,22 @@ def test_a_pack_holds_its_patch_and_the_literals(
 ) -> None:
     unit, old, new = pair
     made = patch(index_of(old), index_of(new), unit)
-    literals = list(literals_of(made, b"".join(new)))
-    file = BytesIO(gzip.decompress(b"".join(packed(made, literals))))
+    data = b"".join(new)
+    file = BytesIO(gzip.decompress(b"".join(packed(made, reader(data)))))
     assert parse_head(file.readline) == made
-    assert file.read() == b"".join(literals)
+    assert file.read() == b"".join(literals_of(made, data))
 
 
 def test_the_same_patch_is_the_same_file() -> None:
-    first, again = (b"".join(packed(GOOD, [b"xy"])) for _ in range(2))
+    first, again = (b"".join(packed(GOOD, reader(bytes(HEAD_BYTES + 3)))) for _ in range(2))
     assert first == again
     assert first[4:8] == bytes(4), "gzip's time is zero"
     assert first[3] == 0, "gzip has no name"
+
+
+def test_an_image_that_is_too_short_is_no_source_of_literals() -> None:
+    with pytest.raises(ValueError, match="the new image has no 65539 bytes"):
+        list(packed(GOOD, reader(bytes(HEAD_BYTES + 2))))
 
 
 def test_the_head_reads_as_documented() -> None:
