@@ -33,6 +33,9 @@ MAX_BLOCKS = 2**32 - 1
 MAX_PATH_TABLE_DIRECTORIES = 2**16 - 1
 """A path table numbers parents in 16 bits: beyond, only the root is listed."""
 
+OWN_RECORDS = 2
+"""The records of a directory itself and of its parent, before those of its entries."""
+
 RECORD_BYTES = 33
 MAX_RECORD_BYTES = 254
 LABEL = re.compile(r"[A-Z0-9_]{1,32}")
@@ -77,14 +80,16 @@ class Parameters:
 class Directory(NamedTuple):
     """A directory's table: its records in order, and how many blocks they need.
 
-    `node` and `children` index the tree's nodes, `parent` the layout's directories. Blocks of
-    continuation areas follow those of the table.
+    `node` and `children` index the tree's nodes, `parent` the layout's directories. `breaks` are
+    the places in `children` whose record begins a block though it would fit into the one before.
+    Blocks of continuation areas follow those of the table.
     """
 
     node: int
     parent: int
     children: tuple[int, ...]
     identifiers: tuple[bytes, ...]
+    breaks: frozenset[int]
     table_blocks: int
     overflow_blocks: int
 
@@ -148,7 +153,7 @@ def plan_layout(tree: Tree, parameters: Parameters) -> Layout:
     """Decide where everything lies."""
     _refuse(refusals(tree, parameters))
     nodes = tree.nodes
-    directories = _directories(nodes)
+    directories = _directories(nodes, parameters)
     numbers = {directory.node: number for number, directory in enumerate(directories)}
     rows = _path_table_rows(directories, numbers, parameters)
     table_bytes = sum(even(8 + len(identifier)) for _, identifier in rows)
@@ -207,7 +212,7 @@ def blocks_of(size_bytes: int) -> int:
 # --- directories ---------------------------------------------------------------------------
 
 
-def _directories(nodes: Sequence[Node]) -> tuple[Directory, ...]:
+def _directories(nodes: Sequence[Node], parameters: Parameters) -> tuple[Directory, ...]:
     """List the directories in tree order, each with its records."""
     numbers: dict[bytes, int] = {}
     heads: list[tuple[int, int]] = []
@@ -220,19 +225,27 @@ def _directories(nodes: Sequence[Node]) -> tuple[Directory, ...]:
             numbers[node.path] = len(heads)
             heads.append((index, parent))
             children.append([])
+    hashed = parameters.placement is Placement.HASHED
+    most = parameters.table_bytes if hashed else MAX_BLOCKS * BLOCK_BYTES
     return tuple(
-        _directory(nodes, index, parent, held)
+        _directory(nodes, index, parent, held, most)
         for (index, parent), held in zip(heads, children, strict=True)
     )
 
 
-def _directory(nodes: Sequence[Node], index: int, parent: int, held: list[int]) -> Directory:
+def _directory(
+    nodes: Sequence[Node], index: int, parent: int, held: list[int], most_bytes: int
+) -> Directory:
+    """Put the records of a directory in order; those of a long table in groups of whole blocks."""
     names = [nodes[child].name for child in held]
     keys = identifiers(names, [nodes[child].kind is Kind.DIRECTORY for child in held])
     rows = sorted(zip(keys, held, strict=True), key=lambda row: sort_key(row[0]))
+    sizes = list(_record_sizes(nodes, index, rows))
+    breaks = _breaks(nodes, rows, sizes, most_bytes)
     offset = overflow = 0
-    for size, areas in _record_sizes(nodes, index, rows):
-        offset = rockridge.fit(offset, size) + size
+    for at, (size, areas) in enumerate(sizes, start=-OWN_RECORDS):
+        begin = rockridge.next_block(offset) if at in breaks else rockridge.fit(offset, size)
+        offset = begin + size
         for area in areas:
             overflow = rockridge.fit(overflow, area) + area
     return Directory(
@@ -240,9 +253,24 @@ def _directory(nodes: Sequence[Node], index: int, parent: int, held: list[int]) 
         parent,
         tuple(child for _, child in rows),
         tuple(key for key, _ in rows),
+        breaks,
         blocks_of(offset),
         blocks_of(overflow),
     )
+
+
+def _breaks(
+    nodes: Sequence[Node],
+    rows: Sequence[tuple[bytes, int]],
+    sizes: Sequence[tuple[int, Sequence[int]]],
+    most_bytes: int,
+) -> frozenset[int]:
+    """Return where groups of records begin, so that one record more does not move all behind it."""
+    own = [size for size, _ in sizes[OWN_RECORDS:]]
+    if sum(own) <= most_bytes:
+        return frozenset()
+    order = [_cut_order(nodes[child].name) for _, child in rows]
+    return frozenset(low for low, _ in cut(own, order, most_bytes) if low)
 
 
 def _record_sizes(

@@ -12,9 +12,11 @@ from builder.iso9660 import rockridge
 from builder.iso9660.layout import (
     BLOCK_BYTES,
     MAX_RECORD_BYTES,
+    OWN_RECORDS,
     RECORD_BYTES,
     Directory,
     Layout,
+    name_hash,
     record_base,
 )
 from builder.iso9660.rockridge import both32
@@ -23,6 +25,7 @@ from builder.tree import Kind, Node
 FLAG_DIRECTORY = 2
 OWN, PARENT = b"\0", b"\1"
 NO_TIME = bytes(7)
+SERIALS_PER_BLOCK = 64
 NO_DATE = b"0" * 16 + b"\0"
 APPLICATION = b"FLIPSLOT"
 
@@ -84,10 +87,13 @@ def directory_table(layout: Layout, directory: Directory) -> bytes:
     """Return the blocks of a directory: its records, then their continuation areas."""
     table, overflow = bytearray(), bytearray()
     overflow_block = layout.first_blocks[directory.node] + directory.table_blocks
-    for identifier, block, size, node, entries in _rows(layout, directory):
+    rows = enumerate(_rows(layout, directory), start=-OWN_RECORDS)
+    for place, (identifier, block, size, node, entries) in rows:
         parts = rockridge.split(entries, MAX_RECORD_BYTES - record_base(identifier))
         # Nearly all entries are of one part: then there is nothing to lead to.
         inline = parts[0] if len(parts) == 1 else _overflow(parts, overflow, overflow_block)
+        if place in directory.breaks:
+            table.extend(bytes(rockridge.next_block(len(table)) - len(table)))
         _put(table, _record(identifier, block, size, node, inline))
     return _whole(table, directory.table_blocks) + _whole(overflow, directory.overflow_blocks)
 
@@ -106,9 +112,10 @@ def _rows(
         size = one.table_blocks * BLOCK_BYTES
         yield identifier, blocks[one.node], size, nodes[one.node], entries
     pairs = zip(directory.identifiers, directory.children, strict=True)
-    for ordinal, (identifier, child) in enumerate(pairs):
+    serials = _serials(layout, directory)
+    for identifier, child in pairs:
         node = nodes[child]
-        serial = blocks[child] or _serial(blocks[directory.node], ordinal)
+        serial = blocks[child] or serials[child]
         yield (
             identifier,
             blocks[child],
@@ -118,13 +125,23 @@ def _rows(
         )
 
 
-def _serial(directory_block: int, ordinal: int) -> int:
-    """Return the serial number of a node that has no extent to be known by.
+def _serials(layout: Layout, directory: Directory) -> dict[int, int]:
+    """Return serial numbers of the entries that have no extent to be known by.
 
-    No kernel reads it; programs that unpack an image know hard links by equal ones. A block holds
-    fewer than 32 records, and the top bit keeps these numbers apart from those of extents.
+    No kernel reads them; programs that unpack an image know hard links by equal ones. Each follows
+    from the entry's name, so that one entry more leaves the others theirs. A block holds fewer
+    than 32 records, half of what is set aside; the top bit keeps these numbers apart from extents.
     """
-    return 1 << 31 | (directory_block * 32 + ordinal) % (1 << 31)
+    first = layout.first_blocks[directory.node] * SERIALS_PER_BLOCK
+    places = 1 << (directory.table_blocks * SERIALS_PER_BLOCK).bit_length() - 1
+    taken: dict[int, int] = {}
+    for child in directory.children:
+        if not layout.first_blocks[child]:
+            place = name_hash(layout.tree.nodes[child].name) % places
+            while place in taken:
+                place = (place + 1) % places
+            taken[place] = child
+    return {child: 1 << 31 | (first + place) % (1 << 31) for place, child in taken.items()}
 
 
 def _data_bytes(layout: Layout, child: int) -> int:

@@ -206,3 +206,8 @@ def fit(offset: int, length: int) -> int:
     """Return where a thing of this length goes, at or after `offset`, within one block."""
     used = offset % BLOCK_BYTES
     return offset if used + length <= BLOCK_BYTES else offset + BLOCK_BYTES - used
+
+
+def next_block(offset: int) -> int:
+    """Return where the next block begins, or this one if nothing is in it."""
+    return offset + -offset % BLOCK_BYTES

@@ -1,11 +1,12 @@
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
 
 from builder.iso9660 import layout as module
 from builder.iso9660.layout import Layout, Parameters, Placement, plan_layout, refusals
+from builder.iso9660.records import directory_table
 from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError
 from tests.builder.iso9660.trees import (
@@ -57,6 +58,42 @@ def test_one_more_file_moves_hardly_anything() -> None:
     after = places(plan_layout(tree_of([*nodes, file(b"/d7/new", b"new")]), HASHED))
     moved = [path for path in before if after[path] != before[path]]
     assert len(moved) < 0.03 * len(before)
+
+
+def long_directory() -> list[Node]:
+    """A table of several clusters; every third entry has no extent to be known by."""
+    names = [b"/d/%d" % number for number in range(3000)]
+    return [
+        directory(b"/d"),
+        *(
+            symlink(name, b"to") if number % 3 == 0 else file(name, b"x")
+            for number, name in enumerate(names)
+        ),
+    ]
+
+
+def test_one_more_record_changes_its_own_group_of_a_long_table() -> None:
+    nodes = long_directory()
+    tables = []
+    for extra in ([], [file(b"/d/1000x")]):
+        layout = plan_layout(tree_of([*nodes, *extra]), HASHED)
+        tables.append(directory_table(layout, layout.directories[1]))
+    before, after = (
+        {table[at : at + 2048] for at in range(0, len(table), 2048)} for table in tables
+    )
+    assert len(tables[0]) > 150 * 2048
+    assert len(after - before) <= HASHED.table_bytes // 2048 + 2
+
+
+def test_the_groups_of_a_long_table_are_no_larger_than_asked() -> None:
+    one = plan_layout(tree_of(long_directory()), HASHED).directories[1]
+    starts = [0, *sorted(one.breaks), len(one.children)]
+    assert max(high - low for low, high in pairwise(starts)) * 100 <= HASHED.table_bytes
+
+
+def test_a_sequential_table_has_no_gaps() -> None:
+    layout = plan_layout(tree_of(long_directory()), Parameters(placement=Placement.SEQUENTIAL))
+    assert not layout.directories[1].breaks
 
 
 def test_one_changed_content_moves_nothing_while_its_length_stays() -> None:
