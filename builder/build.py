@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from builder import cache, mtree, places, releases
+from builder import cache, mtree, places, releases, unchanged
 from builder.cache import Cache
 from builder.digest import digest_files
 from builder.formats import FORMATS, Job, Made, Target, packed
 from builder.lint import Limits
-from builder.prepare import Prepared, Wanted, prepare
+from builder.prepare import Prepared, Wanted, look, prepare
 from builder.recipe import Packing, Recipe, label_of
 from builder.releases import Described, Names, Plan
 from builder.tree import Tree
+from builder.unchanged import Hearing, Question
 from slots.errors import ConfigError
 from slots.events import Emit
 from slots.index import Index, to_lines
@@ -71,26 +72,44 @@ def _uncollected() -> Iterator[None]:
 
 
 def _build(order: Order, emit: Emit) -> Built:
-    parent, single = _destination(order)
-    places.make_parent(parent, [one.path for one in order.recipe.layers])
+    names = _destination(order)
+    places.make_parent(names.parent, [one.path for one in order.recipe.layers])
     with cache.opened(order.cache, emit, reads_all=order.reads_all) as known:
-        prepared = prepare(order.recipe, _wanted(order), emit)
-        plan = _plan(order, prepared, Names(parent, single, ""), known, emit)
-        if known.is_on and not order.reads_all and (found := releases.standing(plan)):
-            plan.names.manifest.touch()  # the newest again
-            return Built(found, plan.names.manifest, is_new=False)
-        if order.version or order.recipe.version:
-            releases.refuse_other(plan)
-        with places.partial(parent, plan.names.folder) as folder:
-            made = _write(plan, folder, known, emit)
-            release = _described(plan, made, folder)
-            prepared.laid.recheck()
-            if order.version or order.recipe.version:
-                releases.refuse_other(plan, release)
-            built = _publish(folder, plan, release)
-        for name, one in made.items():
-            known.keep_clusters(plan.names.final / plan.names.artefact(name), one.how, one.clusters)
+        question = _question(order, names)
+        inputs = look(order.recipe, question.wanted, emit)
+        key = question.digest(inputs)
+        if found := unchanged.standing(key, names, known, emit):
+            return _newest(*found)
+        hearing = Hearing(emit)
+        prepared = prepare(order.recipe, question.wanted, inputs, hearing)
+        built = _made(_plan(order, question, prepared, known, emit), prepared, known, emit)
+        if known.is_settled(inputs.latest_ns):
+            known.keep_release(key, unchanged.remembered(built.release, hearing.told))
         return built
+
+
+def _made(plan: Plan, prepared: Prepared, known: Cache, emit: Emit) -> Built:
+    """Make a release, unless it stands there already."""
+    if known.is_on and not known.reads_all and (found := releases.standing(plan, known, emit)):
+        return _newest(found, plan.names)
+    if plan.is_named:
+        releases.refuse_other(plan)
+    with places.partial(plan.names.parent, plan.names.folder) as folder:
+        made = _write(plan, folder, known, emit)
+        release = _described(plan, made, folder)
+        prepared.laid.recheck()
+        if plan.is_named:
+            releases.refuse_other(plan, release)
+        built = _publish(folder, plan, release)
+    for name, one in made.items():
+        known.keep_clusters(plan.names.final / plan.names.artefact(name), one.how, one.clusters)
+    return built
+
+
+def _newest(release: Release, names: Names) -> Built:
+    """Make a release that stands there the newest again."""
+    names.manifest.touch()
+    return Built(release, names.manifest, is_new=False)
 
 
 def default_threads() -> int:
@@ -100,11 +119,11 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
-def _destination(order: Order) -> tuple[Path, str | None]:
+def _destination(order: Order) -> Names:
     """Return the folder of the release's folder, or of the single file, and that file's name."""
-    output = order.output
+    output, name = order.output, order.recipe.name
     if output is None:
-        return OUT, None
+        return Names(OUT, None, name)
     formats = order.formats or order.recipe.formats
     if output.is_dir() or len(formats) > 1:
         if output.exists() and not output.is_dir():
@@ -112,42 +131,56 @@ def _destination(order: Order) -> tuple[Path, str | None]:
                 f"{output} is a file, and {len(formats)} formats make a folder",
                 hint="name one --format, or a folder as --output",
             )
-        return output, None
-    return output.parent, output.name
+        return Names(output, None, name)
+    return Names(output.parent, output.name, name)
 
 
-def _wanted(order: Order) -> Wanted:
-    formats = order.formats or order.recipe.formats
+def _question(order: Order, names: Names) -> Question:
+    """Settle what is asked for; a wrong setting is refused before anything is read."""
+    recipe, formats = order.recipe, order.formats or order.recipe.formats
     limits: dict[str, Limits] = {name: FORMATS[name].limits for name in formats}
-    return Wanted(limits, order.epoch_s, order.mtree, order.excludes)
+    return Question(
+        recipe=recipe,
+        wanted=Wanted(limits, order.epoch_s, order.mtree, order.excludes),
+        version=order.version or recipe.version,
+        packed={name: packed(name, recipe.packing_of(name, order.packing)) for name in formats},
+        names=names,
+    )
 
 
-def _plan(order: Order, prepared: Prepared, names: Names, known: Cache, emit: Emit) -> Plan:
-    """Settle what will be made; a wrong setting is refused before any file is read."""
-    recipe, tree = order.recipe, prepared.tree
-    jobs = _jobs(order, prepared)
+def _plan(order: Order, question: Question, prepared: Prepared, known: Cache, emit: Emit) -> Plan:
+    """Settle what will be made; what a format cannot hold is refused before any file is read."""
+    tree = prepared.tree
+    jobs = _jobs(order, question, prepared)
     checked = {name: FORMATS[name].check(job) for name, job in jobs.items()}
     digests = digest_files(tree, order.threads, emit, known)
     described = Described.of(tree, "".join(mtree.to_lines(tree, digests)).encode(), digests)
-    version = order.version or recipe.version or described.sha256[:VERSION_DIGITS]
-    names = replace(names, label=f"{recipe.name}-{version}")
-    return Plan(recipe.name, version, names, described, jobs, checked)
+    version = question.version or described.sha256[:VERSION_DIGITS]
+    return Plan(
+        name=order.recipe.name,
+        version=version,
+        is_named=question.version is not None,
+        names=question.names.of(version),
+        described=described,
+        jobs=jobs,
+        checked=checked,
+    )
 
 
-def _jobs(order: Order, prepared: Prepared) -> dict[Format, Job]:
+def _jobs(order: Order, question: Question, prepared: Prepared) -> dict[Format, Job]:
     """Settle how each format is packed."""
-    recipe, tree, formats = order.recipe, prepared.tree, order.formats or order.recipe.formats
-    source = prepared.laid.equal_source if "erofs" in formats else None
+    tree = prepared.tree
+    source = prepared.laid.equal_source if "erofs" in question.packed else None
     is_equal = source is not None and _is_clamp_of(prepared.laid.tree, tree)
     return {
         name: Job(
             tree=tree,
-            packed=packed(name, recipe.packing_of(name, order.packing)),
-            label=label_of(recipe),
+            packed=one,
+            label=label_of(order.recipe),
             source=source if is_equal else None,
             threads=order.threads,
         )
-        for name in formats
+        for name, one in question.packed.items()
     }
 
 

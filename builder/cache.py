@@ -48,6 +48,9 @@ create table if not exists files (
     device integer, inode integer, size integer, mtime_ns integer, ctime_ns integer,
     sha256 blob not null, day integer not null, primary key (device, inode)
 ) without rowid;
+create table if not exists releases (
+    inputs blob primary key, manifest_sha256 text, version text, told text, day integer
+) without rowid;
 create table if not exists artefacts (
     number integer primary key, path blob unique not null, day integer not null
 );
@@ -73,6 +76,14 @@ class _Place(NamedTuple):
     length: int
     stream_bytes: int
     digest: str
+
+
+class Remembered(NamedTuple):
+    """A release that was made: its description's digest, its version, what was told on the way."""
+
+    manifest_sha256: str
+    version: str
+    told: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -103,14 +114,14 @@ class Cache:
         """Remember the digests of files that were read."""
         if self.connection is None:
             return
-        day, before_ns = _today(), self.since_ns - RACY_NS
+        day = _today()
         rows = [
             (
                 stamp.device, _signed(stamp.inode), stamp.size, stamp.mtime_ns, stamp.ctime_ns,
                 bytes.fromhex(sha256), day,
             )
             for stamp, sha256 in read.items()
-            if max(stamp.mtime_ns, stamp.ctime_ns) < before_ns
+            if self.is_settled(max(stamp.mtime_ns, stamp.ctime_ns))
         ]  # fmt: skip
         rows.sort()
         if rows:
@@ -119,6 +130,32 @@ class Cache:
                 connection.executemany("insert or replace into files values (?,?,?,?,?,?,?)", rows)
                 _prune_files(connection, day)
                 connection.execute("commit")
+
+    def is_settled(self, latest_ns: int) -> bool:
+        """Tell whether what was last written then cannot be written again unseen."""
+        return latest_ns < self.since_ns - RACY_NS
+
+    def release(self, inputs: bytes) -> Remembered | None:
+        """Return what was made of the same."""
+        if self.connection is None or self.reads_all:
+            return None
+        with self._guarded(self.connection) as connection:
+            touch = "update releases set day = ?1 where inputs = ?2 and day <> ?1"
+            connection.execute(touch, (_today(), inputs))
+            query = "select manifest_sha256, version, told from releases where inputs = ?"
+            for sha256, version, told in connection.execute(query, (inputs,)):
+                return Remembered(sha256, version, tuple(json.loads(told)))
+        return None
+
+    def keep_release(self, inputs: bytes, made: Remembered) -> None:
+        """Remember what was made of what."""
+        if self.connection is None:
+            return
+        day = _today()
+        row = (inputs, made.manifest_sha256, made.version, json.dumps(made.told), day)
+        with self._guarded(self.connection) as connection:
+            connection.execute("insert or replace into releases values (?,?,?,?,?)", row)
+            connection.execute("delete from releases where day < ?", (day - KEPT_DAYS,))
 
     def clusters(self, how: str) -> Recall:
         """Return what finds clusters that were compressed in this way."""

@@ -103,6 +103,7 @@ class ImageFormat:
     cluster_step: int  # a cluster is a multiple of this; 0: a power of two
     layout: iso9660.Placement
     limits: Limits
+    tools: Callable[[Codec], dict[str, str]]  # with versions: other ones, other bytes
     check: Callable[[Job], Checked]
     write: Callable[[Job, Target], Made]
 
@@ -148,7 +149,11 @@ def _parameters(job: Job, cluster_bytes: int) -> iso9660.Parameters:
 def _check_uzip(job: Job) -> Checked:
     parameters = _parameters(job, job.packed.cluster_bytes)
     _refuse(job, parameters)
-    return Checked(parameters.as_record(), uzip_codecs.CODECS[job.packed.codec].versions())
+    return Checked(parameters.as_record(), _uzip_tools(job.packed.codec))
+
+
+def _uzip_tools(codec: Codec) -> dict[str, str]:
+    return uzip_codecs.CODECS[codec].versions()
 
 
 def _refuse(job: Job, parameters: iso9660.Parameters) -> None:
@@ -214,8 +219,12 @@ def _write_cluster(file: BinaryIO, cluster: bytes | ZeroRun, meter: Meter) -> No
 
 
 def _check_squashfs(job: Job) -> Checked:
-    written = linuxfs.check_squashfs(job.packed.codec)
-    return Checked(tools={written.tool: written.version})
+    return Checked(tools=_squashfs_tools(job.packed.codec))
+
+
+def _squashfs_tools(codec: Codec) -> dict[str, str]:
+    written = linuxfs.check_squashfs(codec)
+    return {written.tool: written.version}
 
 
 def _write_squashfs(job: Job, target: Target) -> Made:
@@ -232,8 +241,13 @@ def _write_squashfs(job: Job, target: Target) -> Made:
 
 
 def _check_erofs(job: Job) -> Checked:
-    written = linuxfs.check_erofs(job.packed.codec, job.source)
-    return Checked(tools={written.tool: written.version})
+    linuxfs.check_erofs(job.packed.codec, job.source)
+    return Checked(tools=_erofs_tools(job.packed.codec))
+
+
+def _erofs_tools(_codec: Codec) -> dict[str, str]:
+    written = linuxfs.mkfs_erofs()
+    return {written.tool: written.version}
 
 
 def _write_erofs(job: Job, target: Target) -> Made:
@@ -296,6 +310,7 @@ FORMATS: dict[Format, ImageFormat] = {
         cluster_bytes=65_536,
         cluster_step=2048,
         layout=iso9660.Placement.HASHED,
+        tools=_uzip_tools,
         check=_check_uzip,
         write=_write_uzip,
     ),
@@ -306,6 +321,7 @@ FORMATS: dict[Format, ImageFormat] = {
         cluster_bytes=0,
         cluster_step=0,
         layout=iso9660.Placement.SEQUENTIAL,
+        tools=lambda _codec: {},
         check=_check_iso9660,
         write=_write_iso9660,
     ),
@@ -322,6 +338,7 @@ FORMATS: dict[Format, ImageFormat] = {
         cluster_bytes=131_072,
         cluster_step=0,
         layout=iso9660.Placement.SEQUENTIAL,
+        tools=_squashfs_tools,
         check=_check_squashfs,
         write=_write_squashfs,
     ),
@@ -340,6 +357,7 @@ FORMATS: dict[Format, ImageFormat] = {
         cluster_bytes=0,
         cluster_step=0,
         layout=iso9660.Placement.SEQUENTIAL,
+        tools=_erofs_tools,
         check=_check_erofs,
         write=_write_erofs,
     ),

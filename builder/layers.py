@@ -13,8 +13,9 @@ from builder.globs import Matcher
 from builder.hardlinks import with_links
 from builder.lint import Code
 from builder.names import shown, text
-from builder.scan import Scanned, recheck, scan
+from builder.scan import Scanned, recheck, scanned
 from builder.tree import Kind, Node, Tree
+from builder.walk import Seen, walk
 from slots.errors import BuildError
 
 
@@ -63,7 +64,12 @@ class Laid:
 
 def lay(sources: Sequence[Source]) -> Laid:
     """Read the sources, and lay each over those before it."""
-    layers = tuple(scan(one.path, one.excluded) for one in sources)
+    return laid([walk(one.path, one.excluded) for one in sources])
+
+
+def laid(seen: Sequence[Seen]) -> Laid:
+    """Make a tree of each source as it was seen, and lay it over those before it."""
+    layers = tuple(map(scanned, seen))
     return Laid(layers[0].tree if len(layers) == 1 else overlay(layers), layers)
 
 

@@ -100,9 +100,14 @@ def _squashfs_level(codec: str, level: int) -> tuple[str, ...]:
             return ()
 
 
+def mkfs_erofs() -> Written:
+    """Return what would write an erofs."""
+    return Written("mkfs.erofs", version(words(MKFS_EROFS, "-V").partition("\n")[0]))
+
+
 def check_erofs(codec: str, source: Path | None) -> Written:
     """Return what would write, or say why it cannot."""
-    written = Written("mkfs.erofs", version(words(MKFS_EROFS, "-V").partition("\n")[0]))
+    written = mkfs_erofs()
     _erofs_codec(codec, 1)
     if written.number < _EROFS_TAR and source is None and os.geteuid() != 0:
         raise ConfigError(

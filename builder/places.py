@@ -5,6 +5,7 @@ beside it removes the folders whose builder is gone: each notes its host, pid an
 """
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -81,7 +82,7 @@ def publish_folder(folder: Path, final: Path, release: Release) -> bool:
 
     The same release is not made twice: it becomes the newest again.
     """
-    if _is_same(folder, final, release):
+    if _is_same(final, release):
         (final / MANIFEST).touch()
         return False
     _write_manifest(folder / MANIFEST, release)
@@ -113,15 +114,20 @@ def _write_manifest(path: Path, release: Release) -> None:
     path.write_text(release.to_json(), encoding="utf-8")
 
 
-def _is_same(folder: Path, final: Path, release: Release) -> bool:
-    """Tell whether a release stands there with all its files, as far as sizes tell."""
+def _is_same(final: Path, release: Release) -> bool:
+    """Tell whether a release stands there with all its files, to the bit."""
     try:
         if (final / MANIFEST).read_text(encoding="utf-8") != release.to_json():
             return False
-        made = [path for path in folder.iterdir() if path.name != _BUILDER]
-        return all((final / path.name).stat().st_size == path.stat().st_size for path in made)
+        return all(sha256_of(final / name) == found for name, found in release.digests.items())
     except (OSError, UnicodeDecodeError):
         return False
+
+
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_all(folder: Path) -> None:

@@ -1,16 +1,18 @@
 """A recipe → the tree that goes into every format: sources laid, rules applied, linted."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder import busy, files, layers, mtree
-from builder.globs import matcher
+from builder.globs import Matcher, matcher
 from builder.lint import Judged, Limits, Waiver, judge, lint, summaries
 from builder.names import listed
-from builder.normalise import Override, normalise, path_of
+from builder.normalise import NewFile, Override, normalise, path_of
 from builder.recipe import Recipe, SourceSettings
 from builder.tree import Kind, Tree
+from builder.walk import Seen, walk
 from slots.errors import BuildError, ConfigError
 from slots.events import Emit, Notice, step
 
@@ -26,6 +28,34 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """All that a tree is made of, but for what its files hold."""
+
+    seen: tuple[Seen, ...]  # of each source
+    added: tuple[NewFile, ...]
+    mtree: bytes | None  # the text of the mtree file
+
+    def digest(self) -> bytes:
+        """Return a digest of it all: the same one, and the tree is the same."""
+        digest = hashlib.sha256()
+        for part in (repr(self.added).encode(), repr(self.mtree).encode()):
+            digest.update(hashlib.sha256(part).digest())
+        for one in self.seen:
+            digest.update(one.digest())
+        return digest.digest()
+
+    @property
+    def latest_ns(self) -> int:
+        """The last time that anything of it was written."""
+        stamps = [one.stamp for one in self.added if one.stamp is not None]
+        return max(
+            *(one.latest_ns for one in self.seen),
+            *(max(stamp.mtime_ns, stamp.ctime_ns) for stamp in stamps),
+            0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """The tree to be written, and the sources that it was made of."""
 
@@ -33,11 +63,24 @@ class Prepared:
     laid: layers.Laid
 
 
-def prepare(recipe: Recipe, wanted: Wanted, emit: Emit) -> Prepared:
-    """Read all sources and make their tree; what is told is told, what cannot be is refused."""
+def look(recipe: Recipe, wanted: Wanted, emit: Emit) -> Inputs:
+    """Look at all sources, none of which a package manager may be changing."""
     for source in recipe.layers:
         busy.refuse_busy(source.path)
-    prepared = read(recipe, wanted, emit)
+    return _look(recipe, wanted, emit)
+
+
+def _look(recipe: Recipe, wanted: Wanted, emit: Emit) -> Inputs:
+    added, specification = files.added(recipe), _specification(recipe, wanted)
+    with step(emit, "scan", ", ".join(str(one.path) for one in recipe.layers)) as detail:
+        seen = tuple(walk(one.path, _excluded(one, recipe, wanted)) for one in recipe.layers)
+        detail.append(f"{sum(map(len, seen))} entries")
+    return Inputs(seen, added, specification)
+
+
+def prepare(recipe: Recipe, wanted: Wanted, inputs: Inputs, emit: Emit) -> Prepared:
+    """Make the tree of all sources; what is told is told, what cannot be is refused."""
+    prepared = _prepared(recipe, wanted, inputs, emit)
     judged = judged_by(recipe, prepared, wanted.limits)
     if unreadable := prepared.laid.left_out["unreadable"]:
         raise BuildError(
@@ -55,17 +98,19 @@ def prepare(recipe: Recipe, wanted: Wanted, emit: Emit) -> Prepared:
 
 
 def read(recipe: Recipe, wanted: Wanted, emit: Emit) -> Prepared:
-    """Read all sources and make their tree."""
-    rules = recipe.rules(wanted.epoch_s, files.added(recipe))
-    with step(emit, "scan", ", ".join(str(one.path) for one in recipe.layers)) as detail:
-        laid = layers.lay([_source(one, recipe, wanted) for one in recipe.layers])
-        tree = normalise(laid.tree, rules, _overrides(recipe, wanted, laid), emit)
-        detail.append(f"{len(tree)} entries")
-    return Prepared(tree, laid)
+    """Read all sources and make their tree, whatever is being done to them."""
+    return _prepared(recipe, wanted, _look(recipe, wanted, emit), emit)
 
 
-def _source(one: SourceSettings, recipe: Recipe, wanted: Wanted) -> layers.Source:
-    return layers.Source(one.path, matcher([*recipe.exclude, *one.exclude, *wanted.excludes]))
+def _prepared(recipe: Recipe, wanted: Wanted, inputs: Inputs, emit: Emit) -> Prepared:
+    laid = layers.laid(inputs.seen)
+    rules = recipe.rules(wanted.epoch_s, inputs.added)
+    overrides = {} if inputs.mtree is None else _overrides(recipe, wanted, inputs.mtree, laid)
+    return Prepared(normalise(laid.tree, rules, overrides, emit), laid)
+
+
+def _excluded(one: SourceSettings, recipe: Recipe, wanted: Wanted) -> Matcher:
+    return matcher([*recipe.exclude, *one.exclude, *wanted.excludes])
 
 
 def judged_by(recipe: Recipe, prepared: Prepared, limits: Mapping[str, Limits]) -> Judged:
@@ -80,18 +125,26 @@ def unused(waiver: Waiver) -> str:
     return f"a waiver of the recipe matches nothing: {waiver.code} {waiver.match}"
 
 
-def _overrides(recipe: Recipe, wanted: Wanted, laid: layers.Laid) -> Mapping[bytes, Override]:
-    """Read the mtree file, if one is given; what it says of what is left out does not count."""
+def _specification(recipe: Recipe, wanted: Wanted) -> bytes | None:
+    """Read the mtree file, if one is given."""
     path = wanted.mtree or recipe.mtree
     if path is None:
-        return {}
+        return None
     try:
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the mtree file {path}: {error.strerror}") from error
+
+
+def _overrides(
+    recipe: Recipe, wanted: Wanted, specification: bytes, laid: layers.Laid
+) -> Mapping[bytes, Override]:
+    """Return what the mtree file says; what it says of what is left out does not count."""
+    where, text = str(wanted.mtree or recipe.mtree), specification.decode(errors="surrogateescape")
+    text = text.replace("\r\n", "\n")
     said = mtree.overrides(
-        mtree.parse(text.split("\n"), str(path)),
-        str(path),
+        mtree.parse(text.split("\n"), where),
+        where,
         mtree.USERS | _owners(laid.tree, b"/etc/passwd"),
         mtree.GROUPS | _owners(laid.tree, b"/etc/group"),
     )

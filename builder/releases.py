@@ -2,17 +2,20 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from builder import places
-from builder.formats import FORMATS, Checked, Job, Made
+from builder.cache import Cache
+from builder.formats import FORMATS, Checked, Job, Made, Packed
 from builder.hardlinks import first_files
+from builder.scan import stamp_of
 from builder.tree import Tree
 from slots.errors import ConfigError
+from slots.events import Emit, step
 from slots.manifest import Artefact, Format, Release, release_id
 
 
@@ -33,11 +36,18 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of a release: a folder of its own, or one file with others beside it."""
+    """The names of a release: a folder of its own, or one file with others beside it.
+
+    The label of one that has no version yet is the name of its image alone.
+    """
 
     parent: Path
     single: str | None
     label: str
+
+    def of(self, version: str) -> "Names":
+        """Return the names of a version."""
+        return replace(self, label=f"{self.label}-{version}")
 
     @property
     def folder(self) -> str:
@@ -75,6 +85,7 @@ class Plan:
 
     name: str
     version: str
+    is_named: bool  # the version was given by hand
     names: Names
     described: Described
     jobs: Mapping[Format, Job]
@@ -121,24 +132,37 @@ class Plan:
         )
 
 
-def standing(plan: Plan) -> Release | None:
+def standing(plan: Plan, known: Cache, emit: Emit) -> Release | None:
     """Return the release that stands where this one would, if making it would give the same.
 
-    It is recognised by its tree, its parameters and the versions of what made it; that its files
-    are there is seen by their sizes.
+    It is recognised by its tree, its parameters and the versions of what made it.
     """
-    found = _described_at(plan.names.manifest)
+    found = described_at(plan.names.manifest)
     if found is None or not _is_planned(plan, found) or found.tools != plan.tools:
         return None
-    folder = plan.names.final
-    sizes: dict[str, int] = {found.mtree: len(plan.described.text)}
-    sizes |= {one.file: one.size_bytes for one in found.artefacts}
+    return found if holds(plan.names.final, found, known, emit) else None
+
+
+def holds(folder: Path, release: Release, known: Cache, emit: Emit) -> bool:
+    """Tell whether all files of a release are what it says of them, to the bit.
+
+    A file is read for that once; then it is known by its stamp, as the files of a source are.
+    """
     try:
-        whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-        indexed = all((folder / one.index).stat().st_size for one in found.artefacts)
+        stamps = {name: stamp_of((folder / name).stat()) for name in release.digests}
+        if any(stamps[one.file].size != one.size_bytes for one in release.artefacts):
+            return False
+        found = known.digests(stamps.values())
+        unread = {name: stamp for name, stamp in stamps.items() if stamp not in found}
+        with step(emit, "digest", folder.name, sum(one.size for one in unread.values())):
+            read = {stamp: places.sha256_of(folder / name) for name, stamp in unread.items()}
+        if any(stamp_of((folder / name).stat()) != stamp for name, stamp in unread.items()):
+            return False
     except OSError:
-        return None
-    return found if whole and indexed else None
+        return False
+    known.keep_digests(read)
+    found |= read
+    return all(found[stamps[name]] == sha256 for name, sha256 in release.digests.items())
 
 
 def refuse_other(plan: Plan, made: Release | None = None) -> None:
@@ -148,7 +172,7 @@ def refuse_other(plan: Plan, made: Release | None = None) -> None:
     """
     folder = plan.names.final
     if plan.names.single is None and folder.exists():
-        found = _described_at(plan.names.manifest)
+        found = described_at(plan.names.manifest)
         is_same = found is not None and _is_planned(plan, found)
         if not is_same or (made is not None and found is not None and found.id != made.id):
             raise ConfigError(
@@ -190,8 +214,20 @@ def _packing(one: Artefact) -> tuple[object, ...]:
     )
 
 
-def _described_at(manifest: Path) -> Release | None:
+def described_at(manifest: Path, sha256: str | None = None) -> Release | None:
+    """Read a description, if it is one, and the very one of this digest."""
     try:
-        return Release.from_json(manifest.read_bytes())
+        text = manifest.read_bytes()
+        if sha256 not in {None, hashlib.sha256(text).hexdigest()}:
+            return None
+        return Release.from_json(text)
     except (OSError, ValidationError):
         return None
+
+
+def tools_of(packed: Mapping[Format, Packed]) -> dict[str, str]:
+    """Return what makes such artefacts, with versions."""
+    found = {"flipslot": installed_version("flipslot")}
+    for name, one in packed.items():
+        found |= FORMATS[name].tools(one.codec)
+    return dict(sorted(found.items()))

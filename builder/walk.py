@@ -4,6 +4,7 @@ It only reads, follows no link and crosses no mount. What is seen is kept packed
 have millions of entries, and has a digest: the same digest, and nothing has changed since.
 """
 
+import hashlib
 import os
 import re
 import stat
@@ -67,12 +68,36 @@ class Seen:
     unreadable: list[bytes] = field(default_factory=list)
     sockets: list[bytes] = field(default_factory=list)
     mounts: list[tuple[bytes, os.stat_result]] = field(default_factory=list)
+    latest_ns: int = 0  # the last time that anything was written, or said to have been
+
+    def __len__(self) -> int:
+        return 1 + sum(len(folder.names) for folder in self.folders) + len(self.mounts)
+
+    def digest(self) -> bytes:
+        """Return a digest of it all: the same one, and nothing has changed."""
+        digest = hashlib.sha256()
+
+        def add(*parts: bytes) -> None:
+            for part in parts:
+                digest.update(len(part).to_bytes(8, "little"))
+                digest.update(part)
+
+        add(os.fsencode(self.source), repr(self.root.st_dev).encode(), _packed(self.root))
+        for folder in self.folders:
+            add(folder.path, b"\0".join(folder.names), folder.statuses)
+        add(repr(sorted(self.devices.items())).encode())
+        for paths in (self.excluded, self.unreadable, self.sockets):
+            add(repr(sorted(paths)).encode())
+        mounts = [(path, at.st_mode, at.st_uid, at.st_gid) for path, at in self.mounts]
+        add(repr(sorted(mounts)).encode())
+        return digest.digest()
 
 
 def walk(source: Path, excluded: Matcher) -> Seen:
     """Visit every directory of a source, without recursion: trees may be deep."""
     seen = Seen(source, _root(source))
     top, mounts = os.fsencode(source), _mount_points(source)
+    latest_ns = max(seen.root.st_mtime_ns, seen.root.st_ctime_ns)
     waiting = [b""]
     while waiting:
         path = waiting.pop()
@@ -92,9 +117,11 @@ def walk(source: Path, excluded: Matcher) -> Seen:
             else:
                 names.append(name)
                 rows.append(_packed(status))
+                latest_ns = max(latest_ns, status.st_mtime_ns, status.st_ctime_ns)
                 if kind == stat.S_IFDIR:
                     waiting.append(entry)
         seen.folders.append(Folder(path, names, b"".join(rows)))
+    seen.latest_ns = latest_ns
     return seen
 
 

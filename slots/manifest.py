@@ -57,6 +57,14 @@ class Release(BaseModel):
         return next((one for one in self.artefacts if one.format == format_), None)
 
     @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of each file of the release, but for its description."""
+        found = {self.mtree: self.mtree_sha256}
+        for one in self.artefacts:
+            found |= {one.file: one.sha256, one.index: one.index_sha256}
+        return found
+
+    @property
     def label(self) -> str:
         """What an admin calls this release."""
         return f"{self.name}-{self.version}"
