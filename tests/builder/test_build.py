@@ -323,7 +323,7 @@ def test_a_full_disk_is_one_clear_line_and_nothing_is_left(chroot: Path, tmp_pat
     if done.returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
-        for format_ in ("uzip", "iso9660", "squashfs"):
+        for format_ in FORMATS:
             _need(format_)
             with pytest.raises(BuildError, match="no space left on the device") as caught:
                 _build(chroot, disk / "image", format_)

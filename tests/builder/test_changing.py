@@ -1,6 +1,10 @@
 """A tree that changes while it is read: the build names the file, and leaves nothing."""
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -43,3 +47,34 @@ def test_a_file_of_the_recipe_that_changes_is_named(chroot: Path, tmp_path: Path
 
     with pytest.raises(BuildError, match="/x changed while"):
         build(type(plain)(recipe, plain.formats, plain.output, threads=2), disturb)
+
+
+@pytest.mark.parametrize("change", ["grows", "goes", "appears"])
+def test_the_command_names_what_changes_while_it_builds_and_exits_9(
+    chroot: Path, tmp_path: Path, change: str
+) -> None:
+    out, changing = tmp_path / "out", chroot / "usr/lib" / ("big" if change != "appears" else "new")
+    (chroot / "random").write_bytes(os.urandom(3_000_000))
+    command = [
+        sys.executable, "-c", "from builder.cli import main; main()", "build", "--no-cache",
+        "--source", str(chroot), "--output", f"{out}/", "--level", "22",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        deadline = time.monotonic() + 60
+        while not list(out.glob(".*partial*/*.uzip")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        match change:
+            case "goes":
+                changing.unlink()
+            case _:
+                with changing.open("ab") as file:
+                    file.write(b"more")
+        _, said = child.communicate(timeout=60)
+    told = [line for line in said.splitlines() if line.startswith("image: ")]
+    assert (child.returncode, len(told)) == (9, 1)
+    assert "/usr/lib" in told[0]
+    assert "Traceback" not in said
+    assert list(out.iterdir()) == []
