@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.bench.measure import Command
 
 IMAGE = Path(sys.executable).with_name("image")
+DEPLOY = Path(sys.executable).with_name("deploy")
 BLOCK_BYTES = 131_072
 LEVEL = "9"
 RECIPE = Path("images/cgi.toml")

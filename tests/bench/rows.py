@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slots.index import Index
-from tests.bench import edits, peers, scratch, travel
+from tests.bench import edits, peers, scratch, travel, travel_rows
 from tests.bench.measure import Usage, alternate, run
 from tests.bench.peers import BLOCK_BYTES
 from tests.bench.report import NOTHING, TIMES, Line, Verdict, against, below, missing
+from tests.bench.travel_peers import Update
 from tests.bench.trees import Trees
 
 MB = 1e6
@@ -198,14 +199,39 @@ def update(bench: Bench) -> Iterable[Line]:
 
 def _both(bench: Bench, suffix: str, *options: str) -> tuple[Index, Index]:
     """Build both versions by one recipe, so that their labels are equal; return their indexes."""
-    recipe = bench.path("bench.toml")
-    recipe.write_text(f'source = "."\nexclude = {json.dumps(peers.left_out())}\n')
+    recipe = _recipe(bench)
     found = []
     for name, tree in (("v1", bench.trees.v1), ("v2", bench.trees.v2)):
         out = bench.path(f"{name}.{suffix}")
-        run(peers.image_build(tree, out, *options, recipe=recipe))
+        if not out.exists():  # another measure of this run has built it
+            run(peers.image_build(tree, out, *options, recipe=recipe))
         found.append(travel.read_index(out.with_name(f"{out.name}.index")))
     return found[0], found[1]
+
+
+def _recipe(bench: Bench) -> Path:
+    recipe = bench.path("bench.toml")
+    recipe.write_text(f'source = "."\nexclude = {json.dumps(peers.left_out())}\n')
+    return recipe
+
+
+def upgrade(bench: Bench) -> Iterable[Line]:
+    """Send the update as a pack, beside every other way."""
+    _both(bench, "uzip", *peers.uzip(SMALL_CLUSTER_BYTES))
+    squashfs = None
+    if not peers.lacking(["mksquashfs"]):
+        _both(bench, "squashfs", "--format", "squashfs")
+        squashfs = bench.path("v1.squashfs"), bench.path("v2.squashfs")
+    images = bench.path("v1.uzip"), bench.path("v2.uzip")
+    ways = Update(bench.trees.v1, bench.trees.v2, *images, bench.work, peers.left_out())
+    return travel_rows.upgrade(ways, squashfs)
+
+
+def packed_edits(bench: Bench) -> Iterable[Line]:
+    """Send single edits as packs."""
+    recipe = _recipe(bench)
+    options = peers.uzip(SMALL_CLUSTER_BYTES)
+    return travel_rows.single_edits(bench.trees.v1, bench.work, options, recipe)
 
 
 def single_edits(bench: Bench) -> Iterable[Line]:
@@ -293,6 +319,8 @@ MEASURES = {
     "cold build, 64 KiB": Measure(cold_64, ("xorriso",)),
     "rebuild": Measure(rebuild, ("mksquashfs", "rsync")),
     "update": Measure(update, ("rsync",)),
+    "upgrade": Measure(upgrade, ("rsync",)),
     "edits": Measure(single_edits),
+    "packed edits": Measure(packed_edits),
     "many files": Measure(many_files),
 }

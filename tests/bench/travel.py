@@ -38,9 +38,7 @@ def rsync_bytes(new: Path, copy_of_old: Path, folder: Path, left_out: Sequence[s
 
     `left_out` are patterns of a recipe, from the root: those with a "/" mean the same to rsync.
     """
-    shell = folder / "local-shell"
-    shell.write_text(LOCAL_SHELL)
-    shell.chmod(0o755)
+    shell = local_shell(folder)
     done = subprocess.run(
         [
             *RSYNC, *(f"--exclude=/{pattern}" for pattern in left_out),
@@ -49,6 +47,14 @@ def rsync_bytes(new: Path, copy_of_old: Path, folder: Path, left_out: Sequence[s
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return totals(done.stdout)
+
+
+def local_shell(folder: Path) -> Path:
+    """Write what rsync calls in place of ssh."""
+    shell = folder / "local-shell"
+    shell.write_text(LOCAL_SHELL)
+    shell.chmod(0o755)
+    return shell
 
 
 def update_in_place(tree: Path, new: Path) -> None:

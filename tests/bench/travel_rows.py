@@ -1,0 +1,132 @@
+"""Measures of what really travels: pack and head, beside other ways; making packs; replaying."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from deployer.packs import Pack, read
+from slots.manifest import HEAD_BYTES, Artefact, Release
+from tests.bench import edits, peers, scratch, travel_peers
+from tests.bench.measure import Command, Usage, run
+from tests.bench.report import NOTHING, TIMES, Line, Verdict, against, below, missing
+from tests.bench.travel_peers import Sent, Update
+from tests.bench.travel_replay import plain_dd, replay
+
+MB = 1e6
+EDIT_MB = 0.5
+PACK_S = 10
+REPLAY_S, EDIT_REPLAY_S = 12, 2
+UZIP_AIM, SQUASHFS_AIM = 1.1, 1.25
+
+
+def made(old: Path, new: Path, out: Path) -> tuple[Pack, Usage]:
+    """Make the pack between two images by the command."""
+    command = [str(peers.DEPLOY), "pack", str(old), str(new), "-o", str(out), "--quiet"]
+    usage = run(Command(command, out))
+    return read(out), usage
+
+
+def travels_mb(pack: Pack) -> float:
+    """Return all that is sent: the pack with its moves, and the head."""
+    return (pack.facts.size_bytes + HEAD_BYTES) / MB
+
+
+def artefact_of(image: Path) -> Artefact:
+    """Return what the release beside an image says of it."""
+    text = image.with_name(f"{image.name}.release.json").read_text()
+    return Release.from_json(text).artefacts[0]
+
+
+def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line]:
+    """Hold the upgrade's pack against all other ways."""
+    pack, usage = made(update.old, update.new, update.work / "upgrade.pack")
+    replayed = replay(update.old, update.new, artefact_of(update.new), pack.path, pack.facts)
+    ours_mb, ours_s = travels_mb(pack), usage.cpu_s + replayed.cpu_s
+    moves = f"{pack.facts.moves:,} moves"
+    for name, sent in travel_peers.all_of(update, peers.lacking):
+        what = f"v1 → v2, all that travels ({moves}), uzip 64 KiB, zstd 9"
+        if sent is None:
+            yield missing(f"{what}: {name}", f"{name.split()[0]} missing")
+        elif name == next(iter(travel_peers.PEERS)):
+            yield _aimed(what, ours_mb, sent, UZIP_AIM, name)
+            if squashfs is not None:
+                other, _ = made(*squashfs, update.work / "squashfs.pack")
+                what = f"v1 → v2, all that travels ({other.facts.moves:,} moves), squashfs"
+                yield _aimed(what, travels_mb(other), sent, SQUASHFS_AIM, name)
+            yield _cpu(ours_s, sent, name)
+        else:
+            yield _beside(what, ours_mb, sent, name)
+            yield _cpu(ours_s, sent, name)
+    yield from _making(usage)
+    yield _replaying("the upgrade", pack, replayed, plain_dd(update.new), REPLAY_S)
+
+
+def _aimed(what: str, ours_mb: float, sent: Sent, aim: float, name: str) -> Line:
+    return against(what, ours_mb, sent.sent_bytes / MB, aim, show="{:.2f} MB", peer_name=name)
+
+
+def _beside(what: str, ours_mb: float, sent: Sent, name: str) -> Line:
+    peer_mb = sent.sent_bytes / MB
+    ratio = f"{ours_mb / peer_mb:.3f} {TIMES}"
+    shown = f"{name}: {peer_mb:.2f} MB"
+    return Line(what, f"{ours_mb:.2f} MB", shown, ratio, NOTHING, Verdict.NO_AIM)
+
+
+def _cpu(ours_s: float, sent: Sent, name: str) -> Line:
+    what = "v1 → v2, CPU of both sides (pack made and replayed)"
+    ratio = f"{ours_s / sent.cpu_s:.3f} {TIMES}"
+    shown = f"{name}: {sent.cpu_s:.1f} s"
+    return Line(what, f"{ours_s:.1f} s", shown, ratio, NOTHING, Verdict.NO_AIM)
+
+
+def _making(usage: Usage) -> Iterable[Line]:
+    what = f"making the upgrade's pack (wall {usage.wall_s:.1f} s): CPU"
+    yield below(what, usage.cpu_s, PACK_S, show="{:.1f} s")
+    yield Line(
+        "making the upgrade's pack: memory",
+        f"{usage.peak_bytes / MB:.0f} MB",
+        *(NOTHING, NOTHING, NOTHING, Verdict.NO_AIM),
+    )
+
+
+def _replaying(what: str, pack: Pack, ours: Sent, plain: Sent, aim_s: float) -> Line:
+    """Hold a replay against a plain dd: what counts is what it takes beside that."""
+    figure = (
+        f"replaying {what} ({pack.facts.moves:,} moves), CPU above a plain dd "
+        f"(wall {ours.wall_s:.1f} s, plain {plain.wall_s:.1f} s)"
+    )
+    shown = f"dd: CPU {plain.cpu_s:.1f} s"
+    return below(figure, ours.cpu_s - plain.cpu_s, aim_s, show="{:.1f} s", peer=shown)
+
+
+def single_edits(tree: Path, work: Path, options: tuple[str, ...], recipe: Path) -> Iterable[Line]:
+    """Make one edit after the other, and the pack from the image before each to that behind it."""
+    with scratch.copied(tree, work / "copy") as copy:
+        old = _built(copy, work / "edit0.uzip", options, recipe)
+        for number, edit in enumerate(edits.EDITS, start=1):
+            places = edit.places(edits.image_of(copy).tree, 1)
+            if not places:
+                yield missing(f"edit, all that travels: {edit.name}", "the tree has no place")
+                continue
+            edit.apply(copy, places[0])
+            new = _built(copy, work / f"edit{number}.uzip", options, recipe)
+            yield from _edit_lines(edit.name, old, new, work / "edit.pack")
+            _forget(old)
+            old = new
+
+
+def _edit_lines(name: str, old: Path, new: Path, out: Path) -> Iterable[Line]:
+    pack, _ = made(old, new, out)
+    what = f"edit, all that travels ({pack.facts.moves:,} moves): {name}"
+    yield below(what, travels_mb(pack), EDIT_MB, show="{:.2f} MB")
+    replayed = replay(old, new, artefact_of(new), pack.path, pack.facts)
+    yield _replaying(f"the edit: {name}", pack, replayed, plain_dd(new), EDIT_REPLAY_S)
+
+
+def _built(tree: Path, out: Path, options: tuple[str, ...], recipe: Path) -> Path:
+    run(peers.image_build(tree, out, *options, cache=out.with_name("edits-cache"), recipe=recipe))
+    return out
+
+
+def _forget(image: Path) -> None:
+    for path in image.parent.glob(f"{image.name}*"):
+        path.unlink()
