@@ -114,12 +114,19 @@ def _node(path: bytes, full: bytes, status: Status, seen: Seen) -> Node:
         status.gid,
         status.mtime_s,
         status.size if kind is _FILE else 0,
-        os.readlink(full) if kind is _SYMLINK else b"",  # noqa: PTH115 - bytes
+        _target(full) if kind is _SYMLINK else b"",
         major,
         minor,
         os.fsdecode(full) if kind is _FILE else None,
         stamp,
     )
+
+
+def _target(full: bytes) -> bytes:
+    try:
+        return os.readlink(full)  # noqa: PTH115 - bytes
+    except OSError as error:  # gone, or a symlink no more
+        raise BuildError(f"changed while it was scanned: {os.fsdecode(full)}") from error
 
 
 def _mount_point(path: bytes, full: bytes, status: os.stat_result, seen: Seen) -> Node:

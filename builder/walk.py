@@ -156,9 +156,12 @@ def _listed(
     except PermissionError:
         unreadable.append(path)
         return []
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         name = os.fsdecode(error.filename or full)
         raise BuildError(f"changed while it was scanned: {name} is gone") from error
+    except OSError as error:
+        name = os.fsdecode(error.filename or full)
+        raise BuildError(f"cannot read {name}: {error.strerror}") from error
     found.sort()  # no two names are the same
     return found
 

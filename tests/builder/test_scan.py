@@ -104,3 +104,20 @@ def test_what_is_mounted_inside_is_an_empty_mount_point(chroot: Path) -> None:
     assert b"/proc/inside" not in {node.path for node in scanned.tree}
     assert b"/proc" in {node.path for node in scanned.tree}
     assert scanned.mounts == (b"/proc",)
+
+
+@pytest.mark.parametrize("change", ["a directory goes", "a directory turns to a file",
+                                    "a symlink goes", "a symlink turns to a file"])  # fmt: skip
+def test_what_changes_between_two_looks_of_a_scan_is_named(chroot: Path, change: str) -> None:
+    path = chroot / ("empty dir" if "directory" in change else "bin/also")
+
+    def disturb(entry: bytes) -> bool:
+        if chroot / os.fsdecode(entry[1:]) == path:
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            if "turns" in change:
+                path.touch()
+        return False
+
+    with pytest.raises(BuildError, match="changed while it was scanned") as caught:
+        scan(chroot, disturb)
+    assert path.name in caught.value.message
