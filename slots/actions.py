@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from slots.manifest import Artefact
-from slots.slot import Service, SlotName, Verdict
+from slots.slot import Service, SlotName, Uncovered, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +11,7 @@ class Unmount:
     """Unmount the slot and, before it and in reverse order, all that is mounted inside it."""
 
     slot: SlotName
+    force: bool = False  # end the processes that still use it
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,29 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class Cover:
+    """Refuse to go on while a process uses this slot that no rule covers: nothing is flipped yet."""
+
+    slot: SlotName
+    services: tuple[Service, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
-    """Restart those services that still use `left`, the slot that the link named before."""
+    """Apply the rules, in order, to those that still use `left`, the slot that the link left."""
 
     left: SlotName
     services: tuple[Service, ...]
+    uncovered: Uncovered = Uncovered.STOP
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Wait until nothing uses `left`, or every process that does has had the time of its rule."""
+
+    left: SlotName
+    services: tuple[Service, ...]
+    deadline_s: float  # of processes that no rule covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +134,18 @@ class Judge:
 
 
 Action = (
-    Unmount | Stage | Erase | Fill | Patch | Seal | Prove | Mount | Flip | Restart | Check | Judge
+    Unmount
+    | Stage
+    | Erase
+    | Fill
+    | Patch
+    | Seal
+    | Prove
+    | Mount
+    | Cover
+    | Flip
+    | Restart
+    | Drain
+    | Check
+    | Judge
 )

@@ -15,6 +15,7 @@ class FreeBSD:
     slot_kind: DeviceKind = DeviceKind.DEVICE
     # `restart` alone does nothing and says 0 where rc.conf does not enable the service.
     restart: tuple[str, ...] = ("service", "{name}", "onerestart")
+    graceful: tuple[str, ...] = ("service", "{name}", "onereload")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
     facts: tuple[str, ...] = ("freebsd/facts.sh",)
     verbs: tuple[str, ...] = ("freebsd/host.sh", "freebsd/users.sh")

@@ -14,6 +14,12 @@ class Linux:
     formats: tuple[str, ...] = ("erofs", "squashfs", "iso9660")
     slot_kind: DeviceKind = DeviceKind.DEVICE
     restart: tuple[str, ...] = ("systemctl", "restart", "{name}")
+    graceful: tuple[str, ...] = ("systemctl", "reload", "{name}")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
     facts: tuple[str, ...] = ("linux/kernel.sh", "linux/facts.sh")
-    verbs: tuple[str, ...] = ("linux/files.sh", "linux/host.sh", "linux/users.sh")
+    verbs: tuple[str, ...] = (
+        "linux/files.sh",
+        "linux/host.sh",
+        "linux/processes.sh",
+        "linux/users.sh",
+    )

@@ -4,8 +4,9 @@ from typing import Protocol
 
 from slots.freebsd import FreeBSD
 from slots.linux import Linux
+from slots.rules import acts_by_command
 from slots.sandbox import Sandbox
-from slots.slot import DeviceKind, Service
+from slots.slot import DeviceKind, Service, Treatment
 
 
 class Platform(Protocol):
@@ -32,6 +33,10 @@ class Platform(Protocol):
         """How a service is restarted that names no command: `{name}` is filled in."""
 
     @property
+    def graceful(self) -> tuple[str, ...]:
+        """How a service is told to let go of what it has open, by the same program as `restart`."""
+
+    @property
     def path(self) -> str:
         """The PATH of its scripts, as the shell's text: the platform's own folders first."""
 
@@ -49,8 +54,10 @@ PLATFORMS: dict[str, Platform] = {
 }
 
 
-def restart_command(platform: Platform, service: Service) -> tuple[str, ...]:
-    """Return the command that restarts this service here; empty if nobody named one."""
-    if service.restart:
-        return service.restart
-    return tuple(word.replace("{name}", service.name) for word in platform.restart)
+def rule_command(platform: Platform, service: Service) -> tuple[str, ...]:
+    """Return the command by which this rule acts here; empty if nobody named one."""
+    if service.command or not acts_by_command(service):
+        return service.command
+    graceful = service.treatment is Treatment.GRACEFUL
+    words = platform.graceful if graceful else platform.restart
+    return tuple(word.replace("{name}", service.name) for word in words)

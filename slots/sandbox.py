@@ -14,7 +14,13 @@ class Sandbox:
     formats: tuple[str, ...] = ("squashfs", "uzip", "iso9660")
     slot_kind: DeviceKind = DeviceKind.FILE
     restart: tuple[str, ...] = ()
+    graceful: tuple[str, ...] = ()
     # The caller's PATH first: it is where a sandbox's `image` comes from.
     path: str = "$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     facts: tuple[str, ...] = ("linux/kernel.sh", "sandbox/facts.sh")
-    verbs: tuple[str, ...] = ("linux/files.sh", "sandbox/host.sh", "sandbox/users.sh")
+    verbs: tuple[str, ...] = (
+        "linux/files.sh",
+        "sandbox/host.sh",
+        "linux/processes.sh",
+        "sandbox/users.sh",
+    )

@@ -18,12 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import ceil
 from typing import assert_never
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from slots.actions import (
+    Cover,
+    Drain,
     Erase,
     Fill,
     Flip,
@@ -44,10 +47,13 @@ from slots.errors import (
     VerificationError,
 )
 from slots.manifest import HEAD_BYTES
-from slots.platform import PLATFORMS, Platform, restart_command
+from slots.platform import PLATFORMS, Platform, rule_command
+from slots.rules import acts_by_command
 from slots.slot import Service, SlotName, SlotSet
 
-HostAction = Unmount | Erase | Fill | Patch | Seal | Prove | Mount | Flip | Restart | Judge
+HostAction = (
+    Unmount | Erase | Fill | Patch | Seal | Prove | Mount | Cover | Flip | Restart | Drain | Judge
+)
 """The actions that are one verb each on the host.
 
 Checks are the deployer's (`check_call`), and so is how a pack gets there (`staged_call` and on).
@@ -156,8 +162,8 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
     """Return the call of the verb that does this action, under the lock of this token."""
     own = _checked(token)
     match action:
-        case Unmount(slot):
-            return _words("verb_unmount", own, slot)
+        case Unmount(slot, force):
+            return _words("verb_unmount", own, slot, "force" if force else "clean")
         case Erase(slot):
             return _words("verb_erase", own, slot)
         case Fill(slot, artefact):
@@ -179,8 +185,13 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
             return _words("verb_mount", own, slot, format_)
         case Flip(slot):
             return _words("verb_flip", own, slot)
-        case Restart(left, services):
-            return _restart_call(platform, own, left, services)
+        case Cover(slot, services):
+            return _by_rules(platform, services, "verb_cover", own, slot)
+        case Restart(left, services, uncovered):
+            words = ("verb_restart", own, left, RESTART_TIMEOUT_S, uncovered)
+            return _by_rules(platform, services, *words)
+        case Drain(left, services, deadline_s):
+            return _by_rules(platform, services, "verb_drain", own, left, ceil(deadline_s))
         case Judge(slot, verdict):
             return _words("verb_judge", own, slot, verdict)
         case _:
@@ -189,7 +200,9 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
 
 def probe_call(services: tuple[Service, ...] = ()) -> str:
     """Return the call that asks for everything a `FrontendState` holds."""
-    lines = ['"$1" ' + _words(one.name, *one.restart[:1]) for one in services]
+    lines = [
+        '"$1" ' + _words(one.name, *one.command[:1]) for one in services if acts_by_command(one)
+    ]
     return "\n".join(("each_restart() {", ":", *lines, "}", "verb_probe"))
 
 
@@ -223,19 +236,19 @@ def check_call(argv: Sequence[str], timeout_s: float) -> str:
     return _words("verb_check", f"{timeout_s:g}", *argv)
 
 
-def _restart_call(
-    platform: Platform, token: str, left: SlotName, services: tuple[Service, ...]
-) -> str:
+def _by_rules(platform: Platform, services: tuple[Service, ...], *words: object) -> str:
+    """Return a call with the rules as a function, in order: fields, processes, command."""
     lines = [
         '"$1" '
         + _words(
-            *(one.name, "always" if one.always else "if-used", len(one.processes)),
-            *(*one.processes, *restart_command(platform, one)),
+            *(one.name, one.treatment, "always" if one.always else "if-used"),
+            *(ceil(one.deadline_s), one.user, len(one.processes)),
+            *(*one.processes, *rule_command(platform, one)),
         )
         for one in services
     ]
     body = "\n".join(("each_service() {", ":", *lines, "}"))
-    return f"{body}\n{_words('verb_restart', token, left, RESTART_TIMEOUT_S)}"
+    return f"{body}\n{_words(*words)}"
 
 
 def _words(*words: object) -> str:

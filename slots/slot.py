@@ -83,18 +83,40 @@ class InnerMount:
     files: tuple[HostFile, ...] = ()
 
 
+class Treatment(StrEnum):
+    """What a rule does about the processes that it covers."""
+
+    GRACEFUL = "graceful"  # the service lets go of the slot by itself, as its work ends
+    RESTART = "restart"
+    COMMAND = "command"
+    WAIT = "wait"
+    KILL = "kill"  # TERM, then KILL
+
+
+class Uncovered(StrEnum):
+    """What is done about a process that uses the old slot and that no rule covers."""
+
+    STOP = "stop"  # it is named, and nothing is flipped
+    WAIT = "wait"
+    KILL = "kill"
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service of the frontend that may use a slot.
+    """A rule: which processes it covers, and what is done about those that use the old slot.
 
-    It is restarted when a process whose command name is in `processes` uses the old slot, or
-    always if `always` is set. `restart` is the command; empty means the platform's own way.
+    A process is covered if its command name fits one of `processes` (names or globs) and, where
+    `user` is set, it is that user's; by the first such rule. `always` acts even if none uses the
+    slot. An empty `command` means the platform's own way to restart or reload it.
     """
 
     name: str
     processes: tuple[str, ...]
-    restart: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()  # the word {pids} stands for the processes
     always: bool = False
+    treatment: Treatment = Treatment.RESTART
+    user: str = ""
+    deadline_s: float = 30.0  # to let go of the slot; of `kill`, from TERM to KILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +129,9 @@ class SlotSet:
     records: str = "/var/db/slots"
     staging: str = ""  # where a pack lies until it is replayed; empty: beside the records
     mounts: tuple[InnerMount, ...] = ()
-    services: tuple[Service, ...] = ()
+    services: tuple[Service, ...] = ()  # rules, in the order in which they act
+    uncovered: Uncovered = Uncovered.STOP
+    drain_s: float = 30.0  # for what no rule covers
 
     def slot(self, name: SlotName) -> Slot:
         """Return the slot of this name."""

@@ -1,5 +1,25 @@
 # check
 verb_check 2.5 test -x 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+# cover
+each_service() {
+:
+"$1" nginx restart if-used 30 '' 2 nginx 'php fpm' service nginx onerestart
+"$1" worker restart always 30 '' 1 worker sv restart 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" php_fpm graceful if-used 3 '' 1 'php-fpm*' service php_fpm onereload
+"$1" cgis kill if-used 30 www-data 1 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" moved command if-used 30 '' 1 d mv '{pids}'
+}
+verb_cover fedcba9876543210 A
+# drain
+each_service() {
+:
+"$1" nginx restart if-used 30 '' 2 nginx 'php fpm' service nginx onerestart
+"$1" worker restart always 30 '' 1 worker sv restart 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" php_fpm graceful if-used 3 '' 1 'php-fpm*' service php_fpm onereload
+"$1" cgis kill if-used 30 www-data 1 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" moved command if-used 30 '' 1 d mv '{pids}'
+}
+verb_drain fedcba9876543210 A 30
 # erase
 verb_erase fedcba9876543210 A
 # fill
@@ -19,6 +39,8 @@ each_restart() {
 :
 "$1" nginx
 "$1" worker sv
+"$1" php_fpm
+"$1" moved mv
 }
 verb_probe
 # prove
@@ -26,10 +48,13 @@ verb_prove fedcba9876543210 B cgi-1.0 uzip 65536 abababababababababababababababa
 # restart
 each_service() {
 :
-"$1" nginx if-used 2 nginx 'php fpm' service nginx onerestart
-"$1" worker always 1 worker sv restart 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" nginx restart if-used 30 '' 2 nginx 'php fpm' service nginx onerestart
+"$1" worker restart always 30 '' 1 worker sv restart 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" php_fpm graceful if-used 3 '' 1 'php-fpm*' service php_fpm onereload
+"$1" cgis kill if-used 30 www-data 1 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" moved command if-used 30 '' 1 d mv '{pids}'
 }
-verb_restart fedcba9876543210 A 120
+verb_restart fedcba9876543210 A 120 kill
 # seal
 verb_seal fedcba9876543210 A cgi-1.0 uzip 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 7db23d8a909d42ffe9d3221bc27e60f4a8b525dcbf2963ecea9cf1a9deee3251
 # stage
@@ -39,6 +64,6 @@ verb_staged abababababababababababababababababababababababababababababababab
 # unlock
 verb_unlock
 # unmount
-verb_unmount fedcba9876543210 A
+verb_unmount fedcba9876543210 A clean
 # users
 verb_users B

@@ -49,6 +49,7 @@ end_process() { # PID START
 # --- writing an image: head zeroed, body, head last ---------------------------------------------------
 verb_erase() { # TOKEN A|B
     own_slot "$1" "$2" "$HEAD_BYTES"
+    prove_free
     put "$SLOT.writing" "token=$1" "since=$(date +%s)"
     drop "$SLOT.image" "$SLOT.proof" "$SLOT.verdict"
     # The pages that hold a magic first: however the rest is torn, nothing mounts it.
@@ -221,7 +222,7 @@ copy_files() { # DIRECTORY [NAME SOURCE]...
     done
 }
 
-verb_unmount() { # TOKEN A|B
+verb_unmount() { # TOKEN A|B clean|force
     need_lock "$1"
     choose "$2"
     ! is_active || refuse "slot $SLOT is active: $LINK names it"
@@ -229,8 +230,11 @@ verb_unmount() { # TOKEN A|B
     if [ "$HERE" = no ] && [ -n "$NOTE" ]; then refuse "slot $SLOT: $NOTE"; fi
     [ "$HERE" = yes ] || return 0
     users
+    if [ -n "$users" ] && [ "$3" = force ]; then
+        end_all_users
+    fi
     [ -z "$users" ] || {
-        say hint 'end it, then deploy again'
+        say hint 'end it, then deploy again (--force-unmount ends it for you)'
         refuse "slot $SLOT: $MOUNT is in use by $(shown_users)"
     }
     mounts_inside
@@ -240,6 +244,15 @@ verb_unmount() { # TOKEN A|B
 $mounts_inside
 END
     unmount_or_fail "$MOUNT"
+    prove_free
+}
+
+end_all_users() { # of the chosen slot: asked for, never by itself
+    say notice "slot $SLOT: ended $(shown_users)"
+    # shellcheck disable=SC2046 # one number a word
+    end_pids "$END_S" $(printf '%s\n' "$users" | cut -d' ' -f1)
+    look
+    users
 }
 
 unmount_or_fail() { # PATH: never forced, never lazy

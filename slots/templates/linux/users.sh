@@ -1,73 +1,132 @@
-# Linux: who uses a slot.
-# By device number, since a path says nothing inside a chroot or after a lazy umount. A filesystem
-# that is also mounted outside the slot (a bind) is told by mount id and path instead.
-users() { # $users: lines PID COMMAND
+# Linux: who uses a slot. By device number, since a path says nothing inside a chroot or after a lazy
+# umount. What is also mounted outside the slot (a bind) is told by mount id and path instead.
+users() { # $users: lines PID USER SINCE HOLDS COMMAND
     users=''
-    [ "$HERE" = yes ] || return 0
-    real_path "$MOUNT"
-    as_mountinfo "$real_path"
-    users_devices=" $device_id " users_shared=''
-    while read -r users_id _ users_device _ users_point _; do
-        case $users_point in
-            "$as_mountinfo"/*)
-                if users_outside "$users_device"; then
-                    users_shared="$users_shared $users_id:$users_point"
-                else
-                    users_devices="$users_devices$users_device "
-                fi
-                ;;
-        esac
-    done </proc/self/mountinfo
-    users_pids=$({
+    [ -n "$device_id" ] || return 0
+    users_mounts
+    name_users "$({
         users_by_device
         users_by_map
-        for users_one in $users_shared; do
-            users_by_mount "${users_one%%:*}" "${users_one#*:}"
-        done
-    } | sort -n -u)
-    for users_pid in $users_pids; do
-        [ "$users_pid" != "$$" ] || continue
-        { read -r users_comm <"/proc/$users_pid/comm"; } 2>/dev/null || continue
-        users=${users:+$users$NL}$users_pid\ $users_comm
-    done
+        users_by_mount
+    } | sort -u -k1,1n -k2,2)"
 }
 
-users_outside() { # MAJOR:MINOR: is it mounted outside the slot as well?
-    while read -r _ _ outside_device _ outside_point _; do
-        [ "$outside_device" = "$1" ] || continue
-        case $outside_point in
-            "$as_mountinfo"/*) ;;
-            *) return 0 ;;
+# A copy of the mounts in another mount namespace has the same devices under other mount ids.
+users_mounts() { # sets users_devices, and of what is also mounted outside: users_ids, users_points
+    users_inside='' users_outside=' '
+    users_read /proc/self/mountinfo
+    users_here=$(stat -L -c %i /proc/self/ns/mnt 2>/dev/null) || users_here=
+    users_tables=$(printf '%s\n' /proc/[0-9]*/mountinfo | xargs grep -l -s -F " $device_id " \
+        | sed 's,mountinfo$,ns/mnt,' | xargs stat -L -c '%i %n' 2>/dev/null | sort -u -k1,1) || :
+    while read -r users_namespace users_table; do
+        [ -z "$users_table" ] || [ "$users_namespace" = "$users_here" ] \
+            || users_read "${users_table%ns/mnt}mountinfo"
+    done <<END
+$users_tables
+END
+    users_devices=" $device_id " users_ids='' users_points=''
+    while read -r users_device users_id users_point; do
+        case $users_outside in
+            *" $users_device "*)
+                users_ids="$users_ids|$users_id"
+                from_mountinfo "$users_point"
+                users_points=$users_points$from_mountinfo$NL
+                ;;
+            *) users_devices="$users_devices$users_device " ;;
         esac
-    done </proc/self/mountinfo
-    return 1
+    done <<END
+${users_inside:-$device_id}
+END
+    users_ids=${users_ids#?}
+}
+
+users_read() { # MOUNTINFO: what is mounted inside the slot is told by its parents, whatever its path
+    read_inside=' '
+    # shellcheck disable=SC2094 # read alone
+    while read -r read_id read_parent read_device _ read_point _; do
+        if [ "$read_device" = "$device_id" ]; then
+            read_inside="$read_inside$read_id "
+            continue
+        fi
+        case $read_inside in
+            *" $read_parent "*)
+                read_inside="$read_inside$read_id "
+                users_inside=$users_inside"$read_device $read_id $read_point"$NL
+                ;;
+            *) users_outside="$users_outside$read_device " ;;
+        esac
+    done <<END
+$(cat -- "$1" 2>/dev/null)
+END
 }
 
 users_by_device() { # one stat for hundreds of paths: a fork for each would take seconds
-    users_numbers=''
-    for users_device in $users_devices; do
-        users_major=${users_device%:*} users_minor=${users_device#*:}
-        users_numbers="$users_numbers|$((users_major << 8 | users_minor & 0xff | (users_minor & 0xfff00) << 12))"
+    by_numbers=''
+    for by_device in $users_devices; do
+        by_major=${by_device%:*} by_minor=${by_device#*:}
+        by_numbers="$by_numbers|$((by_major << 8 | by_minor & 0xff | (by_minor & 0xfff00) << 12))"
     done
+    # Without asking a server that may be gone: what is known of a file will do.
+    by_stat='stat --cached=always'
+    $by_stat / >/dev/null 2>&1 || by_stat=stat
+    # shellcheck disable=SC2086 # a command and its option
     printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd/[0-9]* \
-        | xargs stat -L -c '%d %n' 2>/dev/null \
-        | sed -n -E "s,^(${users_numbers#?}) /proc/([0-9]+)/.*,\\2,p"
+        | xargs $by_stat -L -c '%d %n' 2>/dev/null \
+        | sed -E -e "s,^(${by_numbers#?}) /proc/([0-9]+)/([a-z]+).*,\\2 \\3," -e t -e d \
+        | sed -e 's/exe$/text/' -e 's/fd$/file/'
 }
 
-users_by_map() { # maps prints device numbers in hexadecimal
-    users_numbers=''
-    for users_device in $users_devices; do
-        users_numbers="$users_numbers|$(printf '%02x:%02x' "${users_device%:*}" "${users_device#*:}")"
+users_by_map() { # maps has device numbers in hexadecimal, and paths as this process would see them
+    by_numbers=''
+    for by_device in $users_devices; do
+        by_numbers="$by_numbers|$(printf '%02x:%02x' "${by_device%:*}" "${by_device#*:}")"
     done
-    printf '%s\n' /proc/[0-9]*/maps \
-        | xargs grep -l -s -E " (${users_numbers#?}) " 2>/dev/null | cut -d/ -f3 || :
+    by_pattern="^[^ ]+ [^ ]+ [^ ]+ (${by_numbers#?}) "
+    [ -z "$users_points" ] || by_pattern=$by_pattern$NL$(printf %s "$users_points" \
+        | sed -e 's/[][\\.*^$+?(){}|]/\\&/g' -e 's,.*,^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [0-9]+ +&/,')
+    printf '%s\n' /proc/[0-9]*/maps | xargs grep -l -s -E -e "$by_pattern" 2>/dev/null \
+        | sed -e 's,^/proc/,,' -e 's,/maps$, map,' || :
 }
 
-users_by_mount() { # MOUNT-ID POINT
-    from_mountinfo "$2"
+users_by_mount() { # root, cwd and text have no mount id: by path
+    [ -n "$users_ids" ] || return 0
     printf '%s\n' /proc/[0-9]*/fdinfo/[0-9]* \
-        | xargs grep -l -s -E "^mnt_id:[[:space:]]*$1\$" 2>/dev/null | cut -d/ -f3 || :
-    printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd \
+        | xargs grep -l -s -E "^mnt_id:[[:space:]]*($users_ids)\$" 2>/dev/null \
+        | sed -e 's,^/proc/,,' -e 's,/.*, file,' || :
+    by_pattern=$(printf %s "$users_points" | sed -e "s,.*,-> '&/$NL-> &/," )
+    printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd /proc/[0-9]*/exe \
         | QUOTING_STYLE=literal xargs stat -c %N 2>/dev/null | sed "s,'*\$,/," \
-        | grep -F -e "-> '$from_mountinfo/" -e "-> $from_mountinfo/" | cut -d/ -f3 || :
+        | grep -F -e "$by_pattern" | cut -d' ' -f1 \
+        | sed -e "s,^'*/proc/,," -e "s,'\$,," -e 's,/, ,' -e 's/exe$/text/' || :
+}
+
+# As long as anything has the slot mounted, be it lazily unmounted or in another mount namespace, an
+# exclusive open fails. dd and mkfs write all the same. wipefs opens so, and without acting reads alone.
+prove_free() {
+    if command -v wipefs >/dev/null 2>&1; then
+        set -- wipefs --all --no-act -- "$DEVICE"
+    elif command -v perl >/dev/null 2>&1; then
+        set -- perl -e 'use Fcntl; sysopen(F, $ARGV[0], O_RDWR | O_EXCL) or die "$!\n"' "$DEVICE"
+    elif command -v python3 >/dev/null 2>&1; then
+        set -- python3 -c 'import os, sys; os.open(sys.argv[1], os.O_RDWR | os.O_EXCL)' "$DEVICE"
+    else
+        say notice "slot $SLOT: nothing here opens a device exclusively (wipefs, perl, python3): not proven free"
+        return 0
+    fi
+    free_tries=0
+    until try "$@"; do
+        case $free_tries$said in
+            [0-4]*busy*) sleep 0.2 ;; # a probe of the device that saw it change, such as udev's
+            *busy*)
+                look
+                users
+                refuse "slot $SLOT: $DEVICE is held open${users:+ by $(shown_users)}${ELSEWHERE:+: mounted at$ELSEWHERE}"
+                ;;
+            *)
+                say notice "slot $SLOT: not proven free: $said"
+                return 0
+                ;;
+        esac
+        free_tries=$((free_tries + 1))
+    done
 }
