@@ -21,6 +21,8 @@ from slots import scripts
 from slots.actions import (
     Action,
     Check,
+    Cover,
+    Drain,
     Erase,
     Fill,
     Flip,
@@ -40,11 +42,13 @@ from slots.errors import (
     ProductError,
     Refused,
     RolledBackError,
+    StragglersError,
     UnreachableError,
     VerificationError,
 )
 from slots.events import step
 from slots.manifest import HEAD_BYTES
+from slots.rules import User
 from slots.slot import FrontendState, SlotName, SlotSet, Verdict, active
 
 RESTART_TIMEOUT_S = 120.0  # for each service
@@ -109,24 +113,42 @@ def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Fronte
 def perform(plan: Plan, run: Callable[[Action], None], stop_point: Callable[[], None]) -> None:
     """Run the actions; before the flip a failure changes nothing, behind it the plan is undone."""
     flipped = plan.active is plan.target
+    stragglers: StragglersError | None = None
     for action in plan.actions:
         if not flipped:
             stop_point()
         flipped = flipped or isinstance(action, Flip)
+        if stragglers is not None and isinstance(action, Judge):
+            continue  # not yet: the next deploy restarts and drains again
         try:
-            run(action)
-        except (UnreachableError, LockedError, LockLostError) as error:
+            _attempt(plan, action, run, flipped=flipped)
+        except StragglersError as error:
             if not flipped:
                 raise
-            raise HostError(
-                f"{error.message}, after the flip: slot {plan.target} serves "
-                f"{plan.image.release}, not yet checked",
-                hint="deploy again: it goes on from there",
-            ) from error
-        except ProductError as error:
-            if not flipped or not _doubts_the_image(action):
-                raise
-            _undo(plan, run, error)
+            stragglers = error
+    if stragglers is not None:
+        raise StragglersError(
+            f"slot {plan.target} serves {plan.image.release}, but {stragglers.message}",
+            hint=stragglers.hint,
+        )
+
+
+def _attempt(plan: Plan, action: Action, run: Callable[[Action], None], *, flipped: bool) -> None:
+    """Run one action; what fails behind the flip and speaks against the image is undone."""
+    try:
+        run(action)
+    except (UnreachableError, LockedError, LockLostError) as error:
+        if not flipped:
+            raise
+        raise HostError(
+            f"{error.message}, after the flip: slot {plan.target} serves "
+            f"{plan.image.release}, not yet checked",
+            hint="deploy again: it goes on from there",
+        ) from error
+    except ProductError as error:
+        if not flipped or not _doubts_the_image(action):
+            raise
+        _undo(plan, run, error)
 
 
 def _doubts_the_image(action: Action) -> bool:
@@ -210,13 +232,13 @@ def _run(  # noqa: PLR0911 - one case for each kind
             _ask(frontend, action, lock, read_timeout_s(frontend.host, size_bytes))
             return [f"read back, SHA-256 {sha256[:16]}…"]
         case Restart(services=services):
-            timeout_s = RESTART_TIMEOUT_S * (1 + len(services))
-            answer = _ask(frontend, action, lock, timeout_s)
-            kept, left = answer.all("kept"), answer.all("straggler")
-            told = [f"restarted {name}" for name in answer.all("restarted")]
-            told += [f"{name} does not use the old slot" for name in kept]
-            return told + [f"process {process} still uses the old slot" for process in left]
-        case Unmount() | Erase() | Mount() | Judge():
+            timeout_s = sum(RESTART_TIMEOUT_S + one.deadline_s for one in services)
+            return _told(_ask(frontend, action, lock, RESTART_TIMEOUT_S + timeout_s))
+        case Drain(services=services, deadline_s=deadline_s):
+            longest_s = max((deadline_s, *(one.deadline_s for one in services)))
+            answer = _ask(frontend, action, lock, frontend.host.ssh.command_timeout_s + longest_s)
+            return [_drained(answer, action)]
+        case Unmount() | Erase() | Mount() | Cover() | Judge():
             _ask(frontend, action, lock, None)
             return []
         case Flip(slot):
@@ -224,6 +246,30 @@ def _run(  # noqa: PLR0911 - one case for each kind
             return [f"{frontend.slots.link} -> {frontend.slots.target(slot)}"]
         case _:
             assert_never(action)
+
+
+def _told(answer: scripts.Answer) -> list[str]:
+    """Return what the rules did."""
+    words = {
+        "reloaded": "reloaded {}",
+        "restarted": "restarted {}",
+        "ended": "ended {}",
+        "waiting": "waits for {}",
+        "kept": "{} does not use the old slot",
+    }
+    return [text.format(name) for key, text in words.items() for name in answer.all(key)]
+
+
+def _drained(answer: scripts.Answer, drain: Drain) -> str:
+    """Return that nothing uses the old slot; StragglersError names who does."""
+    left = [User.parse(line) for line in answer.all("straggler")]
+    if left:
+        names = ", ".join(f"process {one.pid} {one.command} ({one.user})" for one in left)
+        raise StragglersError(
+            f"slot {drain.left} is still used by {names}",
+            hint="end that, then deploy again; or name it in a rule (services) of the inventory",
+        )
+    return f"nothing uses slot {drain.left} after {answer.first('drained')} s"
 
 
 def _ask(

@@ -45,6 +45,12 @@ def _address(value: str) -> str:
     return bare
 
 
+def _process(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f\\()/|]", value) or not value:
+        raise ValueError(f"{value!r} is not the name of a command, or a glob such as php-fpm*")
+    return value
+
+
 def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0]:
         raise ValueError("a command needs at least its name")
@@ -88,6 +94,7 @@ AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 InsidePath = Annotated[str, AfterValidator(_inside)]
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 Address = Annotated[str, AfterValidator(_address)]
+ProcessName = Annotated[str, AfterValidator(_process)]
 Command = Annotated[tuple[str, ...], AfterValidator(_command)]
 Name = Annotated[
     str,

@@ -166,5 +166,7 @@ def _slot_set(name: str, one: SetTable, devices: DevicesTable) -> SlotSet:
         ),
         records=one.records,
         mounts=tuple(mount.inner() for mount in one.mounts),
-        services=tuple(service.service() for service in one.services),
+        services=tuple(service.service(one.drain_s) for service in one.services),
+        uncovered=one.uncovered,
+        drain_s=one.drain_s,
     )

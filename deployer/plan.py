@@ -16,6 +16,8 @@ from deployer.sizes import megabytes, percent
 from slots.actions import (
     Action,
     Check,
+    Cover,
+    Drain,
     Erase,
     Fill,
     Flip,
@@ -36,6 +38,7 @@ from slots.slot import (
     SlotName,
     SlotSet,
     SlotStatus,
+    Uncovered,
     Verdict,
     active,
 )
@@ -96,11 +99,13 @@ def plan_deploy(
     restrict: str | None = None,
     offers: Offers = MappingProxyType({}),
     line_bytes_per_s: float = LINE_BYTES_PER_S,
+    force_unmount: bool = False,
 ) -> Plan | Refused | LockedError:
     """Plan to serve a release from the wanted slot (None: the inactive one).
 
     `restrict` leaves one artefact to choose from: the format of the file that the admin named.
     `offers` are the packs that are made, `line_bytes_per_s` is what the host's line carries.
+    `force_unmount` ends what still uses the slot that is to be written.
     """
     artefact = _mountable(state, release, restrict)
     if artefact is None:
@@ -116,7 +121,8 @@ def plan_deploy(
     if holds(status, image):
         return _serve(Goal.DEPLOY, slots, state, target, image)
     choice = choose(state, target, artefact, offers, line_bytes_per_s)
-    writing = _write(slots, state, target, artefact, image, choice)
+    free = _free(slots, state, target, force=force_unmount)
+    writing = _write(free, target, artefact, image, choice)
     return _serve(Goal.DEPLOY, slots, state, target, image, writing)
 
 
@@ -196,17 +202,9 @@ class _Writing:
 _NOTHING = _Writing()
 
 
-def _write(  # noqa: PLR0917 - all that is to be known of it
-    slots: SlotSet,
-    state: FrontendState,
-    slot: SlotName,
-    artefact: Artefact,
-    image: Image,
-    choice: Choice,
+def _write(
+    free: tuple[Action, ...], slot: SlotName, artefact: Artefact, image: Image, choice: Choice
 ) -> _Writing:
-    free: tuple[Action, ...] = ()
-    if state.status(slot).mounted:
-        free = (*_leave(slots, state, slot), Unmount(slot))
     seal = Seal(slot, artefact, image.release)
     whole = (*free, Erase(slot), Fill(slot, artefact), seal)
     pack = choice.pack
@@ -220,11 +218,25 @@ def _write(  # noqa: PLR0917 - all that is to be known of it
     )
 
 
-def _leave(slots: SlotSet, state: FrontendState, slot: SlotName) -> tuple[Action, ...]:
-    """Move services that a cut switch left in a slot to the one that the link names."""
-    if active(slots, state) is None:
+def _free(
+    slots: SlotSet, state: FrontendState, slot: SlotName, *, force: bool
+) -> tuple[Action, ...]:
+    """Unmount the slot; first move what a cut switch left in it to the one that the link names."""
+    if not state.status(slot).mounted:
         return ()
-    return (Restart(slot, tuple(replace(one, always=False) for one in slots.services)),)
+    if active(slots, state) is None:
+        return (Unmount(slot, force),)
+    services = tuple(replace(one, always=False) for one in slots.services)
+    left = (Restart(slot, services, slots.uncovered),)
+    drain = () if force else (Drain(slot, services, slots.drain_s),)
+    return (*left, *drain, Unmount(slot, force))
+
+
+def _covered(slots: SlotSet, served: SlotName | None, target: SlotName) -> tuple[Action, ...]:
+    """Look for a process in the slot that serves which nothing is known to be done about."""
+    if served in {None, target} or slots.uncovered is not Uncovered.STOP:
+        return ()
+    return (Cover(target.other, slots.services),)
 
 
 def _serve(  # noqa: PLR0917 - all that a plan is made of
@@ -244,7 +256,8 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     if writing.actions or not (served is target and status.proven and judged and mounted):
         # Read back before every switch: an earlier proof says nothing of the disk since then.
         prove = image.proof_in(target)
-        actions = (*writing.actions, prove, *_switch(slots, served, target, image))
+        early = _covered(slots, served, target) if writing.actions else ()
+        actions = (*early, *writing.actions, prove, *_switch(slots, served, target, image))
     undo = _way_back(slots, state, target) if actions else ()
     plan = Plan(
         *(goal, served, target, image, actions, undo, ()),
@@ -261,10 +274,19 @@ def _switch(
     flip = () if served is target else (Flip(target),)
     return (
         Mount(target, image.format),
+        *_covered(slots, served, target),
         *flip,
-        Restart(target.other, slots.services),
+        *_move(slots, target.other),
         Check(target),
         Judge(target, Verdict.GOOD),
+    )
+
+
+def _move(slots: SlotSet, left: SlotName) -> tuple[Action, ...]:
+    """Move all that uses a slot to the one that the link names now."""
+    return (
+        Restart(left, slots.services, slots.uncovered),
+        Drain(left, slots.services, slots.drain_s),
     )
 
 
@@ -286,7 +308,7 @@ def _way_back(slots: SlotSet, state: FrontendState, target: SlotName) -> tuple[A
         *remount,
         Flip(name),
         Judge(target, Verdict.BAD),
-        Restart(target, slots.services),
+        *_move(slots, target),
         Check(name),
         *good,
     )

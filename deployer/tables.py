@@ -20,13 +20,16 @@ from deployer.fields import (
     PlainName,
     PlatformName,
     Port,
+    ProcessName,
     Seconds,
     Texts,
     Url,
     User,
 )
 from deployer.inventory import CheckSpec, CommandCheck, HttpCheck
-from slots.slot import HostFile, InnerMount, MountKind, Service
+from slots.slot import HostFile, InnerMount, MountKind, Service, Treatment, Uncovered
+
+KILL_S = 10.0  # from TERM to KILL, where the file does not say it
 
 
 class SshTable(Model):
@@ -130,17 +133,46 @@ _AnyMount = Annotated[
 
 
 class ServiceTable(Model):
-    """[[sets.NAME.services]]."""
+    """[[sets.NAME.services]]: a rule for the processes that use the old slot."""
 
     name: Name
-    processes: tuple[PlainName, ...] = ()
+    processes: tuple[ProcessName, ...] = ()
+    user: User | None = None
+    action: Treatment | None = None
+    graceful: Command | None = None
     restart: Command | None = None
+    command: Command | None = None
+    deadline_s: Seconds | None = None
     always: Flag = False
 
-    def service(self) -> Service:
-        """Return the service as a frontend knows it."""
+    @model_validator(mode="after")
+    def _one_command(self) -> Self:
+        given = [name for name in ("graceful", "restart", "command") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: a rule has one of them")
+        if given and self.action not in {None, given[0]}:
+            raise ValueError(f"{given[0]} is never run where the action is {self.action}")
+        if self.action is Treatment.COMMAND and not given:
+            raise ValueError("the action command needs a `command`")
+        return self
+
+    def service(self, drain_s: float) -> Service:
+        """Return the rule as a frontend knows it; by default it acts by the command it names."""
+        commands = {
+            Treatment.GRACEFUL: self.graceful,
+            Treatment.RESTART: self.restart,
+            Treatment.COMMAND: self.command,
+        }
+        named = next((one for one, words in commands.items() if words), Treatment.RESTART)
+        treatment = self.action or named
         return Service(
-            self.name, self.processes or (self.name,), self.restart or (), always=self.always
+            self.name,
+            self.processes or (self.name,),
+            commands.get(treatment) or (),
+            always=self.always,
+            treatment=treatment,
+            user=self.user or "",
+            deadline_s=self.deadline_s or (KILL_S if treatment is Treatment.KILL else drain_s),
         )
 
 
@@ -191,6 +223,8 @@ class SetTable(Model):
     records: AbsolutePath = "/var/db/slots"
     mounts: tuple[_AnyMount, ...] = ()
     services: tuple[ServiceTable, ...] = ()
+    uncovered: Uncovered = Uncovered.STOP
+    drain_s: Seconds = 30.0
     checks: tuple[_AnyCheck, ...] = ()
     image: Name | None = None
 

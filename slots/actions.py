@@ -94,7 +94,7 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """Refuse to go on while a process uses this slot that no rule covers: nothing is flipped yet."""
+    """Refuse to go on while a process that no rule covers uses this slot, the one that serves."""
 
     slot: SlotName
     services: tuple[Service, ...]

@@ -4,7 +4,8 @@
     ├── Refused                  2   refused before anything was touched
     │   └── ConfigError          2   a recipe, an inventory, an argument
     ├── HostError                3   one frontend failed, its old image serves
-    │   └── LockLostError        3   the lock was taken away, or its holder died
+    │   ├── LockLostError        3   the lock was taken away, or its holder died
+    │   └── StragglersError      3   the new image serves; processes still use the old one
     ├── BudgetError              4   the rollout stopped: too many hosts failed
     ├── RolledBackError          5   a new image was taken back
     ├── UnreachableError         6   a frontend does not answer
@@ -86,6 +87,10 @@ class HostError(ProductError):
 
 class LockLostError(HostError):
     """The lock under which the work was done is gone: someone took it away, or its holder died."""
+
+
+class StragglersError(HostError):
+    """The new image serves, and processes that still use the old one had their time."""
 
 
 class BudgetError(ProductError):

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from slots.actions import (
     Action,
     Check,
+    Cover,
+    Drain,
     Erase,
     Fill,
     Flip,
@@ -210,6 +212,9 @@ class Frontend:
                 cell = self.cells[slot]
                 assert cell.whole, "only a whole image can be mounted"
                 assert cell.proof == cell.whole, "only a proven image is mounted"
+                if not cell.mounted and self.link is slot:
+                    yield
+                    cell.verdict = None
                 yield
                 cell.mounted = cell.whole
                 yield
@@ -223,6 +228,12 @@ class Frontend:
                     cell.verdict = None
                 yield
                 self.link = slot
+            case Cover(slot):
+                yield
+                assert self.link is slot, "what serves is looked at before the flip"
+            case Drain(left):
+                yield
+                assert self.running is not left, "what was restarted has left"
             case Restart(left):
                 yield
                 if self.running in {left, None}:

@@ -6,13 +6,14 @@ import pytest
 
 from deployer.execute import perform
 from deployer.plan import Plan, plan_deploy
-from slots.actions import Action, Check, Flip, Judge, Restart, Stage
+from slots.actions import Action, Check, Drain, Flip, Judge, Restart, Stage
 from slots.errors import (
     HostError,
     LockedError,
     LockLostError,
     ProductError,
     RolledBackError,
+    StragglersError,
     UnreachableError,
 )
 from slots.slot import SlotName, Verdict
@@ -57,7 +58,7 @@ def failing(kind: type[Action], error: ProductError, slot: SlotName = SlotName.B
     def fault(_: Frontend, action: Action) -> None:
         if isinstance(action, Stage):
             return
-        named = action.left.other if isinstance(action, Restart) else action.slot
+        named = action.left.other if isinstance(action, Restart | Drain) else action.slot
         if isinstance(action, kind) and named is slot:
             raise error
 
@@ -70,7 +71,7 @@ def test_a_plan_is_run_to_its_end() -> None:
     assert frontend.served == "b" * 64
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_a_failure_before_the_flip_changes_nothing_that_serves(number: int) -> None:
     frontend = serving("a")
     victim = planned(frontend).actions[number]
@@ -136,14 +137,27 @@ def test_a_verdict_that_cannot_be_noted_does_not_take_a_good_image_back() -> Non
     assert frontend.served == "b" * 64
 
 
-@pytest.mark.parametrize("stop_at", range(10))
+def test_stragglers_fail_the_host_while_the_new_image_serves_and_the_next_deploy_drains() -> None:
+    frontend = serving("a")
+    stays = StragglersError("slot A is still used by process 7 worker (ann)")
+    with pytest.raises(StragglersError) as caught:
+        run_plan(frontend, failing(Drain, stays))
+    assert caught.value.message == f"slot B serves cgi-b, but {stays.message}"
+    assert frontend.served == "b" * 64
+    assert frontend.cells[SlotName.B].verdict is None
+    again = run_plan(frontend)
+    assert [one for one in again if isinstance(one, Drain)]
+    assert frontend.cells[SlotName.B].verdict == (Verdict.GOOD, "b" * 64)
+
+
+@pytest.mark.parametrize("stop_at", range(12))
 def test_an_admin_s_stop_takes_effect_before_the_flip_or_not_at_all(stop_at: int) -> None:
     frontend = serving("a")
     try:
         run_plan(frontend, stop_at=stop_at)
     except HostError:
         assert frontend.served == "a" * 64
-        assert stop_at < 6
+        assert stop_at < 8
     else:
         assert frontend.served == "b" * 64
-        assert stop_at >= 6
+        assert stop_at >= 8

@@ -11,6 +11,8 @@ from deployer.sizes import percent
 from slots.actions import (
     Action,
     Check,
+    Cover,
+    Drain,
     Erase,
     Fill,
     Flip,
@@ -79,7 +81,7 @@ def kinds(actions: tuple[Action, ...]) -> list[type]:
     return [type(action) for action in actions]
 
 
-SERVE = [Mount, Flip, Restart, Check, Judge]
+SERVE = [Mount, Cover, Flip, Restart, Drain, Check, Judge]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +123,8 @@ def test_the_active_slot_is_refused_for_another_image() -> None:
 def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back() -> None:
     plan = planned(serving("a"))
     assert (plan.active, plan.target) == (SlotName.A, SlotName.B)
-    assert kinds(plan.actions) == [Erase, Fill, Seal, Prove, *SERVE]
-    assert kinds(plan.undo) == [Flip, Judge, Restart, Check, Judge]
+    assert kinds(plan.actions) == [Cover, Erase, Fill, Seal, Prove, *SERVE]
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Drain, Check, Judge]
     assert plan.undo[-1] == Judge(SlotName.A, Verdict.GOOD)
     assert plan.undo[0] == Flip(SlotName.A)
     assert plan.undo[1] == Judge(SlotName.B, Verdict.BAD)
@@ -133,7 +135,7 @@ def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back()
 def test_a_mounted_slot_is_unmounted_before_it_is_written() -> None:
     frontend = serving("a")
     frontend.cells[SlotName.B].mounted = "c" * 64
-    assert kinds(planned(frontend).actions)[:3] == [Restart, Unmount, Erase]
+    assert kinds(planned(frontend).actions)[:5] == [Cover, Restart, Drain, Unmount, Erase]
 
 
 def test_services_that_a_cut_switch_left_are_moved_only_where_they_are_used() -> None:
@@ -143,7 +145,7 @@ def test_services_that_a_cut_switch_left_are_moved_only_where_they_are_used() ->
     slots = replace(frontend.slots, services=services)
     plan = plan_deploy(slots, frontend.state(), NEW, None)
     assert isinstance(plan, Plan)
-    assert plan.actions[0] == Restart(SlotName.B, (Service("web", ("web",)),))
+    assert plan.actions[1] == Restart(SlotName.B, (Service("web", ("web",)),))
     assert Restart(SlotName.A, services) in plan.actions
     without_link = replace(frontend.state(), link_kind=LinkKind.MISSING)
     plan = plan_deploy(slots, without_link, NEW, SlotName.B)
@@ -171,7 +173,7 @@ def test_an_image_of_which_the_record_is_lost_is_known_by_its_head_and_proven() 
     plan = planned(frontend)
     assert kinds(plan.actions) == [Prove, *SERVE]
     assert "its record is lost: it is proven" in plan.facts[1]
-    assert kinds(plan.undo) == [Flip, Judge, Restart, Check]  # what A holds nobody can say
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Drain, Check]  # what A holds nobody can say
     again = plan_deploy(frontend.slots, frontend.state(), OLD, None)
     assert isinstance(again, Plan)
     assert (again.target, again.sends_bytes) == (SlotName.A, 0)
@@ -192,7 +194,7 @@ def test_a_damaged_slot_is_written_anew_and_not_rolled_back_to() -> None:
         "(deploy it again to slot B)"
     )
     plan = planned(frontend)
-    assert kinds(plan.actions)[0] is Erase
+    assert kinds(plan.actions)[:2] == [Cover, Erase]
     assert "slot B holds a damaged cgi-b" in plan.facts[1]
 
 
@@ -211,7 +213,7 @@ def test_a_mount_inside_that_is_gone_is_mounted_again() -> None:
     frontend.cells[SlotName.A].inner_mounts = False
     plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
     assert isinstance(plan, Plan)
-    assert kinds(plan.actions) == [Prove, Mount, Restart, Check, Judge]
+    assert kinds(plan.actions) == [Prove, Mount, Restart, Drain, Check, Judge]
     assert "slot A lacks its mount dev: mounted again" in plan.facts
 
 
@@ -221,12 +223,12 @@ def test_a_flip_that_was_cut_to_a_good_image_is_not_taken_for_done() -> None:
         frontend.run(action)
     back = plan_rollback(frontend.slots, frontend.state(), ())
     assert isinstance(back, Plan)
-    for action in back.actions[:3]:  # Prove, Mount, Flip
+    for action in back.actions[:4]:  # Prove, Mount, Cover, Flip
         frontend.run(action)
     assert frontend.restarted != frontend.served
     plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
     assert isinstance(plan, Plan)
-    assert kinds(plan.actions) == [Prove, Mount, Restart, Check, Judge]
+    assert kinds(plan.actions) == [Prove, Mount, Restart, Drain, Check, Judge]
 
 
 def test_the_first_deploy_has_no_way_back_and_says_so() -> None:
@@ -245,16 +247,16 @@ def test_without_a_link_the_way_back_is_the_other_slot_if_it_holds_an_image() ->
 
 def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
     frontend = serving("a")
-    for action in planned(frontend).actions[:6]:
+    for action in planned(frontend).actions[:8]:
         frontend.run(action)
     plan = planned(frontend)
-    assert kinds(plan.actions) == [Prove, Mount, Restart, Check, Judge]
+    assert kinds(plan.actions) == [Prove, Mount, Restart, Drain, Check, Judge]
     assert plan.undo[0] == Flip(SlotName.A)
 
 
 def test_a_bad_image_is_refused_unless_asked_for() -> None:
     frontend = serving("a")
-    for action in (*planned(frontend).actions[:6], *planned(frontend).undo[:2]):
+    for action in (*planned(frontend).actions[:8], *planned(frontend).undo[:2]):
         frontend.run(action)
     refused = plan_deploy(frontend.slots, frontend.state(), NEW, None)
     assert not isinstance(refused, Plan)

@@ -1,6 +1,7 @@
 """The verbs of FreeBSD, end to end against stand-ins of its commands."""
 
 import ast
+import getpass
 import os
 import shutil
 from dataclasses import replace
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from slots import scripts
-from slots.actions import Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
+from slots.actions import Drain, Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
 from slots.errors import VerificationError
 from slots.freebsd import FreeBSD
 from slots.manifest import HEAD_BYTES
+from slots.rules import User
 from slots.slot import (
     DeviceKind,
     HostFile,
@@ -368,11 +370,15 @@ def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(
         with process("sleep", "60") as worker:
             node = host.slots.slot(A).mount_point
             world.change(
-                users=[{"pid": worker.pid, "node": node}],
+                users=[
+                    {"pid": worker.pid, "node": node, "holds": ["root", "wd", "mmap", "12", "3*"]}
+                ],
                 services={"php_fpm": {"enabled": False, "pids": [worker.pid]}},
             )
-            line = f"{worker.pid} sleep"
-            assert host.run(scripts.users_call(A)).all("user") == (line,)
+            (user,) = map(User.parse, host.run(scripts.users_call(A)).all("user"))
+            assert (user.pid, user.user, user.command) == (worker.pid, getpass.getuser(), "sleep")
+            assert user.holds == ("cwd", "file", "map", "root")
+            line = f"pid {worker.pid} sleep"
             busy = host.do(Unmount(A), token)
             assert busy.status == 20
             assert line in busy.first("error")
@@ -380,7 +386,7 @@ def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(
             answer = host.do(Restart(A, services), token)
         assert answer.all("restarted") == ("php_fpm",)
         assert answer.all("kept") == ("apache24",)
-        assert answer.all("straggler") == ()
+        assert host.do(Drain(A, services, 5), token).all("straggler") == ()
         assert ["service", "php_fpm", "onerestart"] in world.log
         assert host.do(Unmount(A), token).status == 0
         assert host.run(scripts.users_call(A)).all("user") == ()

@@ -1,5 +1,6 @@
 """The verbs, run for real in a sandbox: under each shell, as whoever runs the tests."""
 
+import getpass
 import hashlib
 import os
 import re
@@ -7,16 +8,18 @@ import secrets
 import shutil
 import signal
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slots import scripts
-from slots.actions import Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
+from slots.actions import Drain, Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
 from slots.errors import HostError, LockedError, LockLostError, Refused, VerificationError
 from slots.manifest import HEAD_BYTES
 from slots.probe import parse
+from slots.rules import User
 from slots.sandbox import Sandbox
 from slots.slot import (
     DeviceKind,
@@ -655,13 +658,19 @@ def test_users_of_a_slot_are_found_and_keep_it_mounted(host: Host, tmp_path: Pat
     with host.lock() as token:
         old = mounted_active(host, tmp_path, token)
         with process("sleep", "60", cwd=old) as worker:
-            line = f"{worker.pid} sleep"
-            assert host.run(scripts.users_call(A)).all("user") == (line,)
+            line = f"pid {worker.pid} sleep"
+            (user,) = map(User.parse, host.run(scripts.users_call(A)).all("user"))
+            assert (user.pid, user.command, user.holds) == (worker.pid, "sleep", ("cwd",))
+            assert user.user == getpass.getuser()
+            assert abs(user.since_epoch_s - time.time()) < 5
             assert host.run(scripts.users_call(B)).all("user") == ()
             answer = host.do(Unmount(A), token)
             assert answer.status == 20
             assert line in answer.first("error")
-            assert answer.first("hint") == "end it, then deploy again"
+            assert (
+                answer.first("hint")
+                == "end it, then deploy again (--force-unmount ends it for you)"
+            )
         assert host.do(Unmount(A), token).status == 0
 
 
@@ -678,7 +687,6 @@ def test_only_services_that_use_the_old_slot_are_restarted(host: Host, tmp_path:
         assert answer.status == 0, answer
         assert answer.all("restarted") == ("worker", "cacher")
         assert answer.all("kept") == ("bystander",)
-        assert answer.all("straggler") == ()
         assert not (tmp_path / "touched").exists()
 
 
@@ -688,10 +696,12 @@ def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path) 
         with process("sleep", "60", cwd=old) as worker:
             services = (Service("worker", ("sleep",), ("sh", "-c", "echo no; exit 3")),)
             answer = host.do(Restart(A, services), token)
+            drained = host.do(Drain(A, (), 0.5), token)
     assert answer.status == 21
     assert answer.first("error") == "not restarted: worker: status 3: no"
     assert "status 3: no" in answer.first("failed")
-    assert answer.all("straggler") == (f"{worker.pid} sleep",)
+    (left,) = map(User.parse, drained.all("straggler"))
+    assert (left.pid, left.command) == (worker.pid, "sleep")
 
 
 def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(

@@ -510,6 +510,23 @@ def fuser(argv: list[str]) -> None:
     sys.stderr.write("\n")
 
 
+def fstat(argv: list[str]) -> None:
+    if argv[:2] != ["-f", "-m"] or len(argv) != 3:
+        unsupported("fstat", *argv)
+    real = os.path.realpath(argv[2])
+    sys.stdout.write("USER     CMD          PID   FD MOUNT      INUM MODE         SZ|DV R/W\n")
+    with world() as here:
+        mounted = any(one["node"] == real for one in here.state["mounts"])
+        for user in here.state["users"]:
+            if user["node"] != real and mounted:
+                continue
+            for descriptor in user.get("holds", ["wd"]):
+                start = f"{'root':<8.8s} {user.get('command', 'sleep'):<10s} {user['pid']:5d}"
+                sys.stdout.write(f"{start} {descriptor:>4s} {'-':<10s} 4711 -r--r--r--  512  r\n")
+        if not mounted:
+            sys.stdout.write("root     init           1 root /              2 drwxr-xr-x  512  r\n")
+
+
 def service(argv: list[str]) -> None:
     match argv:
         case [name, "onerestart" | "restart" as verb]:
@@ -532,6 +549,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "dd": dd,
     "devfs": devfs,
     "diskinfo": diskinfo,
+    "fstat": fstat,
     "fuser": fuser,
     "kldload": kldload,
     "mount": mount,

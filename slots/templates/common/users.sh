@@ -68,16 +68,34 @@ $keep_all
 END
 }
 
-verb_cover() { # TOKEN A|B: refuses while this slot has a user whom no rule covers
+verb_cover() { # TOKEN A|B: refuses while a user of this slot that no rule covers stays
     need_lock "$1"
     choose "$2"
-    look
-    users
-    keep_users ''
-    [ -z "$users" ] || {
-        say hint 'name it in a rule (services) of the inventory, or say there what becomes of such (uncovered)'
-        refuse "slot $SLOT is used by $(shown_users), which no rule covers"
-    }
+    cover_tries=0 cover_seen=''
+    while :; do
+        look
+        users
+        keep_users ''
+        [ "$cover_tries" -eq 0 ] || stayed "$cover_seen"
+        [ -n "$users" ] || return 0
+        [ "$cover_tries" -lt 8 ] || break
+        cover_seen=$users
+        cover_tries=$((cover_tries + 1))
+        sleep 0.3 # a CGI comes and goes
+    done
+    say hint 'name it in a rule (services) of the inventory, or say there what becomes of such (uncovered)'
+    refuse "slot $SLOT is used by $(shown_users), which no rule covers"
+}
+
+stayed() { # LINES: keeps in $users those that were among these
+    stayed_now=$users users=''
+    while read -r stayed_pid stayed_rest; do
+        case "$NL$1" in
+            *"$NL$stayed_pid "*) users=${users:+$users$NL}"$stayed_pid $stayed_rest" ;;
+        esac
+    done <<END
+$stayed_now
+END
 }
 
 verb_restart() { # TOKEN A|B SECONDS stop|wait|kill

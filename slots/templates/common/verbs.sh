@@ -147,6 +147,8 @@ verb_mount() { # TOKEN A|B FORMAT
     [ -z "$ELSEWHERE" ] || refuse "slot $SLOT: $DEVICE is mounted at$ELSEWHERE"
     each_inner check_inner
     if [ "$HERE" = no ]; then
+        # Until they are restarted, services run from elsewhere: a cut must leave that to be done.
+        ! is_active || drop "$SLOT.verdict"
         mount_image "$3"
         mounted_now "$MOUNT"
     fi

@@ -7,8 +7,7 @@ uptime_s() { # $uptime_s: no step of the clock moves it
 name_users() { # LINES (PID HOLD): $users, one line for each process that still is
     users=''
     [ -n "$1" ] || return 0
-    name_now=$(date +%s)
-    uptime_s
+    name_boot=$(sed -n 's/^btime //p' /proc/stat)
     name_pids=$(printf '%s\n' "$1" | cut -d' ' -f1 | sort -n -u)
     # shellcheck disable=SC2086 # one number a word
     name_owners=$NL$(printf '/proc/%s\n' $name_pids | xargs stat -c '%n %U' 2>/dev/null)$NL || :
@@ -33,5 +32,5 @@ name_user() { # of name_pid and name_holds
     name_owner=${name_owners#*"$NL/proc/$name_pid "}
     [ -n "$started" ] && [ "$name_owner" != "$name_owners" ] || return 0
     # Ticks of a hundredth of a second, as every Linux shows them to programs.
-    users=${users:+$users$NL}"$name_pid ${name_owner%%"$NL"*} $((name_now - uptime_s + started / 100)) $name_holds ${name_comm:-?}"
+    users=${users:+$users$NL}"$name_pid ${name_owner%%"$NL"*} $((name_boot + started / 100)) $name_holds ${name_comm:-?}"
 }

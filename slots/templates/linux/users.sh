@@ -93,7 +93,7 @@ users_by_mount() { # root, cwd and text have no mount id: by path
     printf '%s\n' /proc/[0-9]*/fdinfo/[0-9]* \
         | xargs grep -l -s -E "^mnt_id:[[:space:]]*($users_ids)\$" 2>/dev/null \
         | sed -e 's,^/proc/,,' -e 's,/.*, file,' || :
-    by_pattern=$(printf %s "$users_points" | sed -e "s,.*,-> '&/$NL-> &/," )
+    by_pattern=$(printf %s "$users_points" | sed -e "s,.*,-> '&/,p" -e "s,^-> ',-> ,")
     printf '%s\n' /proc/[0-9]*/root /proc/[0-9]*/cwd /proc/[0-9]*/exe \
         | QUOTING_STYLE=literal xargs stat -c %N 2>/dev/null | sed "s,'*\$,/," \
         | grep -F -e "$by_pattern" | cut -d' ' -f1 \
