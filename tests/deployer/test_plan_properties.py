@@ -5,9 +5,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deployer.choice import Offers
 from deployer.plan import Plan, plan_deploy, plan_rollback
 from slots.actions import Check, Erase, Fill, Seal
 from slots.manifest import Release
+from slots.pack import PackFacts
+from slots.patch import Identity
 from slots.slot import SlotName, Verdict
 from tests.deployer.simulator import (
     CrashError,
@@ -19,14 +22,33 @@ from tests.deployer.simulator import (
 )
 
 OLD, NEW, OTHER = release("a"), release("b"), release("c")
+PACK = {"unit": 1, "moves": 1, "copied_bytes": 1, "literal_bytes": 1}
+EVERY_PACK: Offers = {
+    (old * 64, new * 64): PackFacts(
+        sha256=f"{old}{new}" * 32,
+        size_bytes=9,
+        old=Identity(old * 64, 1 << 19),
+        new=Identity(new * 64, 1 << 19),
+        **PACK,
+    )
+    for old in "abc"
+    for new in "abc"
+    if old != new
+}
+WAYS = st.sampled_from([{}, EVERY_PACK])
 # Where a run is cut: at which action, and after how many of that action's steps.
 CUTS = st.lists(
-    st.tuples(st.integers(0, 9), st.integers(0, 3), st.booleans()), min_size=0, max_size=6
+    st.tuples(st.integers(0, 10), st.integers(0, 3), st.booleans()), min_size=0, max_size=6
 )
 
 
-def deploy(frontend: Frontend, wanted: Release, slot: SlotName | None = None) -> Plan:
-    plan = plan_deploy(frontend.slots, frontend.state(), wanted, slot)
+def deploy(
+    frontend: Frontend,
+    wanted: Release,
+    slot: SlotName | None = None,
+    offers: Offers = EVERY_PACK,
+) -> Plan:
+    plan = plan_deploy(frontend.slots, frontend.state(), wanted, slot, offers=offers)
     assert isinstance(plan, Plan), plan
     return plan
 
@@ -61,27 +83,27 @@ def perform_cut(
             undo.clear()
 
 
-@given(at=st.integers(0, 9), steps=st.integers(0, 3), again=CUTS)
+@given(at=st.integers(0, 10), steps=st.integers(0, 3), again=CUTS, offers=WAYS)
 def test_every_prefix_of_a_plan_leaves_a_whole_mounted_image_served(
-    at: int, steps: int, again: list[tuple[int, int, bool]]
+    at: int, steps: int, again: list[tuple[int, int, bool]], offers: Offers
 ) -> None:
     frontend = serving("a")
     for number, inside, _ in [(at, steps, False), *again]:
-        perform_cut(frontend, deploy(frontend, NEW), number, inside)
+        perform_cut(frontend, deploy(frontend, NEW, offers=offers), number, inside)
         assert frontend.served in {"a" * 64, "b" * 64}
         assert frontend.cells[frontend.link or SlotName.A].whole == frontend.served
 
 
-@given(cuts=CUTS, wanted=st.sampled_from([NEW, OTHER]))
+@given(cuts=CUTS, wanted=st.sampled_from([NEW, OTHER]), offers=WAYS)
 def test_a_cut_plan_is_continued_by_the_next(
-    cuts: list[tuple[int, int, bool]], wanted: Release
+    cuts: list[tuple[int, int, bool]], wanted: Release, offers: Offers
 ) -> None:
     frontend = serving("a")
     for at, steps, power_cut in cuts:
-        perform_cut(frontend, deploy(frontend, NEW), at, steps)
+        perform_cut(frontend, deploy(frontend, NEW, offers=offers), at, steps)
         if power_cut:
             frontend.reboot()
-    perform(frontend, deploy(frontend, wanted))
+    perform(frontend, deploy(frontend, wanted, offers=offers))
     cell = frontend.cells[frontend.link or SlotName.A]
     assert frontend.served == cell.whole == cell.proof == wanted.artefacts[0].sha256
     assert cell.verdict == (Verdict.GOOD, cell.whole)

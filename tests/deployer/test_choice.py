@@ -1,0 +1,127 @@
+"""Pack or whole image: which is chosen for a frontend, and what the plan says of it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from deployer.choice import NoPack, Offers, choose, predicted_s
+from deployer.plan import Plan, plan_deploy, wanted_pack
+from slots.actions import Action, Erase, Fill, Patch, Prove, Seal, Stage, Unmount
+from slots.pack import PackFacts
+from slots.patch import Identity
+from slots.slot import FrontendState, Proof, SlotName, SlotState
+from tests.deployer.simulator import Frontend, record_of, release, serving
+
+OLD, NEW = release("a"), release("b")
+SIZE = NEW.artefacts[0].size_bytes
+PAIR = ("a" * 64, "b" * 64)
+PACK = PackFacts(
+    sha256="9" * 64,
+    size_bytes=40_000,
+    unit=1,
+    old=Identity("a" * 64, SIZE),
+    new=Identity("b" * 64, SIZE),
+    moves=5,
+    copied_bytes=400_000,
+    literal_bytes=50_000,
+)
+OFFERS: Offers = {PAIR: PACK}
+SLOW, FAST = 1e6, 1e9
+
+
+def of_a(**changes: object) -> Callable[[FrontendState], FrontendState]:
+    def change(state: FrontendState) -> FrontendState:
+        first, second = state.statuses
+        return replace(state, statuses=(replace(first, **changes), second))  # type: ignore[arg-type]
+
+    return change
+
+
+def plan(frontend: Frontend, offers: Offers = OFFERS, line: float = SLOW) -> Plan:
+    made = plan_deploy(
+        frontend.slots, frontend.state(), NEW, None, offers=offers, line_bytes_per_s=line
+    )
+    assert isinstance(made, Plan)
+    return made
+
+
+def kinds(actions: tuple[Action, ...]) -> list[type]:
+    return [type(one) for one in actions]
+
+
+def test_a_pack_is_staged_before_anything_is_touched_and_replayed_in_place_of_the_image() -> None:
+    made = plan(serving("a"))
+    assert kinds(made.actions)[:5] == [Stage, Erase, Patch, Seal, Prove]
+    assert made.actions[0] == Stage(PACK.sha256, PACK.size_bytes)
+    replay = Patch(SlotName.B, NEW.artefacts[0], PACK.sha256, "a" * 64)
+    assert made.actions[2] == replay
+    assert made.sends_bytes == PACK.size_bytes + 65_536
+    assert made.facts[1] == (
+        "slot B is empty: 0.1 MB travel, the rest is copied from slot A "
+        "(5 moves, 0 s instead of 1 s at 8 Mbit/s)"
+    )
+
+
+def test_the_fallback_of_a_pack_is_the_whole_image_up_to_its_proof() -> None:
+    frontend = serving("a")
+    assert kinds(plan(frontend).fallback) == [Erase, Fill, Seal, Prove]
+    assert plan(frontend, {}).fallback == ()
+    frontend.cells[SlotName.B].mounted = "c" * 64
+    made = plan(frontend)
+    assert Unmount(SlotName.B) in made.actions
+    assert Unmount(SlotName.B) in made.fallback, "staging may fail before it is unmounted"
+
+
+@pytest.mark.parametrize(
+    ("change", "offers", "line", "why"),
+    [
+        (of_a(), {}, SLOW, "no pack was made"),
+        (of_a(), {PAIR: NoPack("the moon is full")}, SLOW, "the moon is full"),
+        (of_a(image=None), OFFERS, SLOW, "slot A holds nothing known to begin with"),
+        (of_a(state=SlotState.EMPTY), OFFERS, SLOW, "slot A holds nothing known to begin with"),
+        (
+            of_a(proof=Proof("e" * 64, "boot1", "7:0", 0)),
+            OFFERS,
+            SLOW,
+            "slot A is damaged, nothing can be taken from it",
+        ),
+        (
+            of_a(),
+            OFFERS,
+            FAST,
+            "a pack of 0.0 MB would be slower, 5 moves, 0 s instead of 0 s at 8000 Mbit/s",
+        ),
+    ],
+)
+def test_the_whole_image_travels_and_it_is_said_why(
+    change: Callable[[FrontendState], FrontendState], offers: Offers, line: float, why: str
+) -> None:
+    frontend = serving("a")
+    made = choose(change(frontend.state()), SlotName.B, NEW.artefacts[0], offers, line)
+    assert made.pack is None
+    assert made.why == why
+
+
+def test_a_pack_is_predicted_by_its_bytes_its_moves_and_what_it_copies() -> None:
+    base = predicted_s(PACK, SLOW)
+    assert predicted_s(replace(PACK, size_bytes=PACK.size_bytes + 1_000_000), SLOW) > base + 0.9
+    assert predicted_s(replace(PACK, moves=1005), SLOW) > base + 1
+    assert predicted_s(replace(PACK, copied_bytes=10**9), SLOW) > base + 2
+
+
+def test_a_pack_is_wanted_where_something_known_serves_and_the_image_would_travel() -> None:
+    frontend = serving("a")
+    wanted = wanted_pack(frontend.state(), plan(frontend, {}))
+    assert wanted == (record_of(OLD.artefacts[0], "cgi-a"), NEW.artefacts[0])
+    assert wanted_pack(of_a(image=None)(frontend.state()), plan(frontend, {})) is None
+    there = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(there, Plan)
+    assert wanted_pack(frontend.state(), there) is None
+
+
+def test_what_is_there_already_needs_no_choice() -> None:
+    frontend = serving("a")
+    there = plan_deploy(frontend.slots, frontend.state(), OLD, None, offers=OFFERS)
+    assert isinstance(there, Plan)
+    assert (there.choice, there.sends_bytes, there.fallback) == (None, 0, ())
