@@ -11,6 +11,8 @@ from builder.build import build
 from builder.reproduce import build_checked, compare
 from slots.errors import BuildError
 from slots.events import Event, Finished
+from slots.manifest import Format
+from tests.builder import readers
 from tests.builder.conftest import order
 
 COMMAND = (sys.executable, "-c", "from builder.cli import main; main()")
@@ -47,11 +49,17 @@ def test_the_first_difference_of_two_builds_is_named(chroot: Path, tmp_path: Pat
 
 
 def test_umask_zone_locale_and_threads_do_not_matter(chroot: Path, tmp_path: Path) -> None:
+    formats = [
+        word
+        for format_ in ("uzip", "squashfs", "erofs")
+        if all(map(readers.is_here, readers.TOOLS.get(format_, ())))
+        for word in ("--format", format_)
+    ]
     made = set()
     for number, (zone, locale, mask, cores) in enumerate(
         [("UTC0", "C", 0o022, None), ("Asia/Kathmandu", "tr_TR.UTF-8", 0o077, {0})]
     ):
-        image = tmp_path / f"{number}" / "image"
+        out = tmp_path / f"{number}"
         environment = os.environ | {"TZ": zone, "LC_ALL": locale, "PYTHONHASHSEED": str(number)}
 
         def prepare(mask: int = mask, cores: set[int] | None = cores) -> None:
@@ -59,7 +67,7 @@ def test_umask_zone_locale_and_threads_do_not_matter(chroot: Path, tmp_path: Pat
             if cores is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cores & os.sched_getaffinity(0) or os.sched_getaffinity(0))
 
-        command = [*COMMAND, "build", "--source", str(chroot), "--output", str(image)]
+        command = [*COMMAND, "build", "--source", str(chroot), "--output", f"{out}/", *formats]
         subprocess.run(
             command,
             check=True,
@@ -67,8 +75,10 @@ def test_umask_zone_locale_and_threads_do_not_matter(chroot: Path, tmp_path: Pat
             preexec_fn=prepare,
             capture_output=True,
         )
-        made.add(tuple(sorted(path.read_bytes() for path in image.parent.iterdir())))
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        made.add(tuple((path.name, path.read_bytes()) for path in files))
     assert len(made) == 1
+    assert len(made.pop()) == 2 + len(formats)
 
 
 def test_a_file_that_may_not_grow_is_one_clear_line_and_nothing_is_left(
@@ -125,3 +135,24 @@ def test_a_long_hole_costs_next_to_nothing_in_the_image(chroot: Path, tmp_path: 
     built = build(order(chroot, tmp_path / "image", "uzip"), lambda _event: None)
     assert built.release.content_bytes > 1 << 28
     assert (tmp_path / "image").stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("format_", ["uzip", "iso9660", "squashfs", "erofs"])
+def test_the_order_in_which_a_tree_was_made_does_not_matter(
+    tmp_path: Path, format_: Format
+) -> None:
+    readers.need(*readers.TOOLS.get(format_, ()))
+    names = [f"{folder}/{number:03}" for folder in "abc" for number in range(60)]
+    images = []
+    for number, ordered in enumerate((names, names[::-1])):
+        source = tmp_path / f"{number}" / "tree"
+        for name in ordered:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_text(name * int(name[2:]))
+        for one, other in (("a/000", "c/hard"), ("b/030", "a/hard")):
+            os.link(source / one, source / other)
+        for path in [*source.rglob("*"), source]:
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+        build(order(source, tmp_path / f"image{number}", format_), lambda _event: None)
+        images.append((tmp_path / f"image{number}").read_bytes())
+    assert images[0] == images[1]
