@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from deployer import console, packs, publish, releases
+from deployer import console, packs, publish, releases, users
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
 from deployer.fleet_file import load
 from deployer.plan import Goal
@@ -83,6 +84,13 @@ AllowBadOption = Annotated[
         help="Also serve an image that failed its checks on that slot before (recorded as bad).",
     ),
 ]
+ForceUnmountOption = Annotated[
+    bool,
+    typer.Option(
+        "--force-unmount",
+        help="End what still uses the slot that is to be written (TERM, then KILL).",
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notices.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The result, or the error, as JSON on stdout.")
@@ -103,6 +111,7 @@ def deploy(  # noqa: PLR0917 - typer makes options of them
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     allow_bad: AllowBadOption = False,
+    force_unmount: ForceUnmountOption = False,
     quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -118,7 +127,7 @@ def deploy(  # noqa: PLR0917 - typer makes options of them
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
-    wish = Wish(Goal.DEPLOY, _slot(slot), image, allow_bad)
+    wish = Wish(Goal.DEPLOY, _slot(slot), image, allow_bad, force_unmount)
     run_as = Manner(dry_run, yes, quiet, json_)
     _rollout(wish, inventory, hosts, set_, run_as)
 
@@ -169,6 +178,35 @@ def status(
         console.print_json(console.status_json(ours.hosts, ours.set_name, states, failures, known))
     else:
         console.show_status(ours.hosts, ours.set_name, states, failures, known)
+    raise typer.Exit(int(worst(one.exit_code for one in failures)))
+
+
+@app.command(epilog=EXIT_CODES)
+def ps(
+    slot: Annotated[
+        str, typer.Option("--slot", metavar="A|B", help="Only this slot. Default: both.")
+    ] = "auto",
+    set_: SetOption = None,
+    inventory: InventoryOption = FLEET,
+    hosts: HostsOption = None,
+    *,
+    quiet: QuietOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show every process that uses a slot, and which rule of the inventory deals with it.
+
+    \b
+    deploy ps --slot A
+    deploy ps --hosts '@canary' --json
+    """  # noqa: D301 - \b keeps the lines of the examples
+    with console.sink(quiet=quiet, looks=True) as emit:
+        ours = _fleet(inventory, hosts, set_, emit)
+        found, failures = users.ask_users(ours, _slot(slot))
+    names = [host.name for host in ours.hosts]
+    if json_:
+        console.print_json(users.users_json(ours.set_name, names, found, failures))
+    else:
+        console.show_users(users.users_table(names, found, time.time()), failures)
     raise typer.Exit(int(worst(one.exit_code for one in failures)))
 
 

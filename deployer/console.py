@@ -223,6 +223,19 @@ def _how_it_ended(result: Result) -> str:
     return _WORDS[result.exit_code]
 
 
+def show_users(table: Sequence[str], failures: Sequence[Outcome]) -> None:
+    """Show who uses the slots, a line per process."""
+    console = _console()
+    head, *lines = table
+    if lines:
+        _line(console, head, style="bold")
+    for line in lines:
+        _line(console, line)
+    if not lines and not failures:
+        _line(console, "no process uses a slot")
+    _show_outcomes(console, failures)
+
+
 def show_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Show how something ended on each host."""
     _show_outcomes(_console(), outcomes)

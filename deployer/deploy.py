@@ -49,6 +49,7 @@ class Wish:
     slot: SlotName | None = None  # None: the inactive one of each host
     image: str | None = None  # None: the newest release
     allow_bad: bool = False
+    force_unmount: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,7 @@ def _planner(wish: Wish, found: FoundRelease | None, out: Path, offers: Offers) 
         allow_bad=wish.allow_bad,
         restrict=found.only,
         offers=offers,
+        force_unmount=wish.force_unmount,
     )
 
 

@@ -1,0 +1,124 @@
+"""Who uses the slots of the frontends, and which rule of the inventory deals with each of them."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from deployer.deploy import PROBE_PARALLEL, Fleet
+from deployer.inventory import Host
+from deployer.probe import probe, reach
+from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from slots import scripts
+from slots.errors import Exit, ProductError
+from slots.events import step
+from slots.rules import User, rule_of
+from slots.slot import SlotName, SlotSet, active
+
+GAP = "  "
+COLUMNS = ("host", "slot", "pid", "user", "since", "holds", "command", "rule")
+
+
+@dataclass(frozen=True, slots=True)
+class SlotUser:
+    """A process that uses a slot; `rule` is empty where none covers it."""
+
+    slot: SlotName
+    active: bool
+    process: User
+    rule: str
+    treatment: str  # of the rule, or of what no rule covers
+
+
+HostUsers = Mapping[str, tuple[SlotUser, ...]]
+
+
+def ask_users(fleet: Fleet, wanted: SlotName | None) -> tuple[HostUsers, tuple[Outcome, ...]]:
+    """Ask all hosts who uses the slot (None: both); those that do not say it are outcomes."""
+    found: dict[str, tuple[SlotUser, ...]] = {}
+
+    def ask(host: Host) -> Outcome:
+        started = time.monotonic()
+        try:
+            with step(fleet.emit, "users", host.name), fleet.connect(host, fleet.emit) as way:
+                frontend, state = probe(reach(way, host, fleet.set_name, fleet.emit))
+                served = active(frontend.slots, state)
+                users: list[SlotUser] = []
+                for name in SlotName if wanted is None else (wanted,):
+                    answer = frontend.ask(scripts.users_call(name))
+                    processes = map(User.parse, answer.all("user"))
+                    users += [_ruled(frontend.slots, name, served, one) for one in processes]
+                found[host.name] = tuple(users)
+        except ProductError as error:
+            return Outcome.of(host.name, error, time.monotonic() - started)
+        return Outcome(host.name, Exit.DONE)
+
+    stop = Stop()
+    outcomes = run_hosts(
+        fleet.hosts, ask, parallel=PROBE_PARALLEL, budget=Budget(len(fleet.hosts)), stop=stop
+    )
+    if stop.cause is not None:
+        raise stop.cause
+    return found, tuple(one for one in outcomes if not one.done)
+
+
+def _ruled(slots: SlotSet, name: SlotName, served: SlotName | None, process: User) -> SlotUser:
+    rule = rule_of(process, slots.services)
+    if rule is None:
+        return SlotUser(name, name is served, process, "", slots.uncovered)
+    return SlotUser(name, name is served, process, rule.name, rule.treatment)
+
+
+def users_table(hosts: Sequence[str], found: HostUsers, now_epoch_s: float) -> list[str]:
+    """Return the head and a line per process."""
+    rows = [COLUMNS]
+    for host in hosts:
+        for one in found.get(host, ()):
+            process = one.process
+            rows.append((
+                *(host, f"{one.slot}{' active' if one.active else ''}", str(process.pid)),
+                *(process.user, _age(now_epoch_s - process.since_epoch_s)),
+                *(",".join(process.holds), process.command),
+                f"{one.rule or 'none'}: {one.treatment}",
+            ))  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _age(seconds: float) -> str:
+    for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def users_json(
+    set_name: str, hosts: Sequence[str], found: HostUsers, failures: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Return who uses the slots as flipslot.ps/1."""
+    failed = {one.host: one for one in failures}
+    documents = []
+    for host in hosts:
+        document: dict[str, Any] = {"name": host}
+        if host in failed:
+            document |= {"error": failed[host].message, "exit_code": int(failed[host].exit_code)}
+        if host in found:
+            document["users"] = [_user_json(one) for one in found[host]]
+        documents.append(document)
+    return {"schema": "flipslot.ps/1", "set": set_name, "hosts": documents}
+
+
+def _user_json(one: SlotUser) -> dict[str, Any]:
+    process = one.process
+    return {
+        "slot": one.slot,
+        "active": one.active,
+        "pid": process.pid,
+        "user": process.user,
+        "since": datetime.fromtimestamp(process.since_epoch_s, UTC).isoformat(),
+        "holds": list(process.holds),
+        "command": process.command,
+        "rule": one.rule or None,
+        "treatment": one.treatment,
+    }
