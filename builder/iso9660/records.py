@@ -13,7 +13,6 @@ from builder.iso9660.layout import (
     BLOCK_BYTES,
     MAX_RECORD_BYTES,
     OWN_RECORDS,
-    RECORD_BYTES,
     Directory,
     Layout,
     name_hash,
@@ -28,6 +27,8 @@ NO_TIME = bytes(7)
 SERIALS_PER_BLOCK = 64
 NO_DATE = b"0" * 16 + b"\0"
 APPLICATION = b"FLIPSLOT"
+_LENGTHS = struct.Struct("BB")
+_REST = struct.Struct("BBB4sB")
 
 
 def both16(value: int) -> bytes:
@@ -89,12 +90,14 @@ def directory_table(layout: Layout, directory: Directory) -> bytes:
     overflow_block = layout.first_blocks[directory.node] + directory.table_blocks
     rows = enumerate(_rows(layout, directory), start=-OWN_RECORDS)
     for place, (identifier, block, size, node, entries) in rows:
-        parts = rockridge.split(entries, MAX_RECORD_BYTES - record_base(identifier))
-        # Nearly all entries are of one part: then there is nothing to lead to.
-        inline = parts[0] if len(parts) == 1 else _overflow(parts, overflow, overflow_block)
-        if place in directory.breaks:
-            table.extend(bytes(rockridge.next_block(len(table)) - len(table)))
-        _put(table, _record(identifier, block, size, node, inline))
+        inline = b"".join(entries)
+        room = MAX_RECORD_BYTES - record_base(identifier)
+        if len(inline) > room:  # few: nearly all entries are of one part
+            inline = _overflow(rockridge.split(entries, room), overflow, overflow_block)
+        record = _record(identifier, block, size, node, inline)
+        if place in directory.breaks or len(table) % BLOCK_BYTES + len(record) > BLOCK_BYTES:
+            table.extend(bytes(-len(table) % BLOCK_BYTES))  # no record crosses a block
+        table += record
     return _whole(table, directory.table_blocks) + _whole(overflow, directory.overflow_blocks)
 
 
@@ -111,18 +114,13 @@ def _rows(
     for identifier, one, entries in ((OWN, directory, own), (PARENT, parent, above)):
         size = one.table_blocks * BLOCK_BYTES
         yield identifier, blocks[one.node], size, nodes[one.node], entries
+    entries_of = rockridge.entries
     pairs = zip(directory.identifiers, directory.children, strict=True)
     serials = _serials(layout, directory)
     for identifier, child in pairs:
-        node = nodes[child]
-        serial = blocks[child] or serials[child]
-        yield (
-            identifier,
-            blocks[child],
-            _data_bytes(layout, child),
-            node,
-            rockridge.entries(node, node.name, serial),
-        )
+        node, block = nodes[child], blocks[child]
+        entries = entries_of(node, node.name, block or serials[child])
+        yield identifier, block, _data_bytes(layout, node, child), node, entries
 
 
 def _serials(layout: Layout, directory: Directory) -> dict[int, int]:
@@ -144,8 +142,7 @@ def _serials(layout: Layout, directory: Directory) -> dict[int, int]:
     return {child: 1 << 31 | (first + place) % (1 << 31) for place, child in taken.items()}
 
 
-def _data_bytes(layout: Layout, child: int) -> int:
-    node = layout.tree.nodes[child]
+def _data_bytes(layout: Layout, node: Node, child: int) -> int:
     if node.kind is Kind.DIRECTORY:
         return layout.directories[layout.numbers[child]].table_blocks * BLOCK_BYTES
     return node.size if node.kind is Kind.FILE else 0
@@ -169,12 +166,6 @@ def _overflow(parts: list[bytes], overflow: bytearray, overflow_block: int) -> b
     return linked[0]
 
 
-def _put(table: bytearray, record: bytes) -> None:
-    """Append a record where it does not cross a block."""
-    table.extend(bytes(rockridge.fit(len(table), len(record)) - len(table)))
-    table += record
-
-
 def _whole(area: bytearray, blocks: int) -> bytes:
     """Return an area as the blocks that the layout set aside for it."""
     if -(-len(area) // BLOCK_BYTES) != blocks:
@@ -184,21 +175,19 @@ def _whole(area: bytearray, blocks: int) -> bytes:
 
 def _record(identifier: bytes, block: int, size: int, node: Node, entries: bytes) -> bytes:
     """Build the record of ECMA-119, 9.1."""
-    base = record_base(identifier)
-    length = base + len(entries)
-    length += length % 2
+    flags = FLAG_DIRECTORY if node.kind is Kind.DIRECTORY else 0
+    length = record_base(identifier) + len(entries)
+    odd = length % 2
     # The time of a parent is not written in each of its directories: they would all change with it.
     time = NO_TIME if identifier == PARENT else rockridge.short_time(node.mtime_s)
-    return b"".join(
-        (
-            bytes((length, 0)),
-            both32(block),
-            both32(size),
-            time,
-            bytes((FLAG_DIRECTORY if node.kind is Kind.DIRECTORY else 0, 0, 0)),
-            b"\1\0\0\1",  # volume 1 of the set, in both byte orders
-            bytes((len(identifier),)),
-            identifier.ljust(base - RECORD_BYTES, b"\0"),
-            entries.ljust(length - base, b"\0"),
-        )
+    return (
+        _LENGTHS.pack(length + odd, 0)
+        + both32(block)
+        + both32(size)
+        + time
+        + _REST.pack(flags, 0, 0, b"\1\0\0\1", len(identifier))  # volume 1 in both byte orders
+        + identifier
+        + (b"" if len(identifier) % 2 else b"\0")
+        + entries
+        + (b"\0" if odd else b"")
     )

@@ -14,6 +14,7 @@
 """
 
 import stat
+import struct
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -69,9 +70,12 @@ PARENT_BYTES = RR_BYTES + CE_BYTES
 """RR and CE: what the record of a parent has."""
 
 
+_little, _big = struct.Struct("<I").pack, struct.Struct(">I").pack
+
+
 def both32(value: int) -> bytes:
     """Return a number in both byte orders (ECMA-119, 7.3.3)."""
-    return value.to_bytes(4, "little") + value.to_bytes(4, "big")
+    return _little(value) + _big(value)
 
 
 @lru_cache(maxsize=65_536)
@@ -87,17 +91,23 @@ def ce(block: int, offset: int, length: int) -> bytes:
 
 
 @lru_cache(maxsize=65_536)
-def _px(mode: int, links: int, uid: int, gid: int) -> bytes:
-    return b"PX\x2c\x01" + both32(mode) + both32(links) + both32(uid) + both32(gid)
+def _rr_px(further: int, mode: int, links: int, uid: int, gid: int) -> bytes:
+    """Return RR, and PX up to the serial number: few differ from one another."""
+    rr = bytes((*b"RR\x05\x01", RR_PX | RR_TF | further))
+    return rr + b"PX\x2c\x01" + both32(mode) + both32(links) + both32(uid) + both32(gid)
+
+
+_TF = bytes((*b"TF\x0c\x01", TF_MODIFY))
 
 
 def attributes(node: Node, further: int, serial: int = 0) -> bytes:
     """Return RR, PX and TF of a node that has `further` entries (RR_ flags) besides."""
+    mode = FORMATS[node.kind] | node.mode
     return (
-        bytes((*b"RR\x05\x01", RR_PX | RR_TF | further))
-        + _px(FORMATS[node.kind] | node.mode, node.links, node.uid, node.gid)
-        + both32(serial)
-        + bytes((*b"TF\x0c\x01", TF_MODIFY))
+        _rr_px(further, mode, node.links, node.uid, node.gid)
+        + _little(serial)
+        + _big(serial)
+        + _TF
         + short_time(node.mtime_s)
     )
 
@@ -117,16 +127,18 @@ def of_parent(block: int, *, is_root: bool) -> bytes:
 def entries(node: Node, name: bytes, serial: int = 0) -> list[bytes]:
     """Return all entries of a node that is recorded under this name."""
     match node.kind:
+        case Kind.DIRECTORY | Kind.FILE | Kind.FIFO:
+            return [attributes(node, RR_NM, serial), *nm(name)]
         case Kind.SYMLINK:
             return [attributes(node, RR_NM | RR_SL, serial), *nm(name), *sl(node.target)]
         case Kind.CHARACTER | Kind.BLOCK:
             return [attributes(node, RR_NM | RR_PN, serial), *nm(name), pn(node.major, node.minor)]
-        case Kind.DIRECTORY | Kind.FILE | Kind.FIFO:
-            return [attributes(node, RR_NM, serial), *nm(name)]
 
 
 def nm(name: bytes) -> list[bytes]:
     """Return the name in as many entries as it needs."""
+    if 0 < len(name) <= MAX_NM_TEXT:
+        return [b"NM%c\1\0%b" % (5 + len(name), name)]
     parts = [name[at : at + MAX_NM_TEXT] for at in range(0, len(name), MAX_NM_TEXT)]
     return [
         bytes((*b"NM", 5 + len(part), 1, CONTINUES if number < len(parts) else 0)) + part
