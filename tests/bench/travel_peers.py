@@ -74,7 +74,7 @@ def rsync_image(update: Update) -> Sent:
     meter = Meter()
     shell = travel.local_shell(update.work)
     done = subprocess.run(
-        [*travel.RSYNC, "--inplace", "-e", str(shell), str(update.new), f"here:{copy}"],
+        [*travel.RSYNC, "-e", str(shell), str(update.new), f"here:{copy}"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     copy.unlink()
