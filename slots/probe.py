@@ -18,6 +18,7 @@ from slots.slot import (
     SlotState,
     SlotStatus,
     Verdict,
+    Written,
 )
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -44,6 +45,10 @@ def parse(answer: Answer, slots: SlotSet) -> FrontendState:
         missing=answer.all("missing"),
         lock=_lock(fields),
         missing_restarts=answer.all("missing_restart"),
+        clock_epoch_s=fields.number("clock"),
+        copies_bytes=fields.text("dd_bytes") == "yes",
+        downloaders=answer.all("downloader"),
+        staging_free_bytes=fields.number("staging_free") if fields.text("staging_free") else None,
     )
 
 
@@ -93,6 +98,8 @@ def _status(fields: _Fields, slots: SlotSet, name: SlotName) -> SlotStatus:
         proof=_proof(fields, name),
         verdict=fields.choice(verdict, Verdict) if fields.has(verdict) else None,
         missing_mounts=fields.all(f"{name}.missing_mount"),
+        sector_bytes=fields.number(f"{name}.sector"),
+        written=_written(fields, name),
     )
 
 
@@ -105,6 +112,15 @@ def _image(fields: _Fields, name: SlotName) -> ImageRecord | None:
         size_bytes=fields.number(f"{name}.image.size"),
         sha256=fields.text(f"{name}.image.sha256"),
         head_sha256=fields.text(f"{name}.image.head_sha256"),
+    )
+
+
+def _written(fields: _Fields, name: SlotName) -> Written | None:
+    if not fields.has(f"{name}.written.sha256"):
+        return None
+    return Written(
+        sha256=fields.text(f"{name}.written.sha256"),
+        size_bytes=fields.number(f"{name}.written.bytes"),
     )
 
 

@@ -46,7 +46,7 @@ from slots.errors import (
     Refused,
     VerificationError,
 )
-from slots.manifest import HEAD_BYTES
+from slots.manifest import HEAD_BYTES, Artefact
 from slots.platform import PLATFORMS, Platform, rule_command
 from slots.rules import acts_by_command
 from slots.slot import Service, SlotName, SlotSet
@@ -56,11 +56,17 @@ HostAction = (
 )
 """The actions that are one verb each on the host.
 
-Checks are the deployer's (`check_call`), and so is how a pack gets there (`staged_call` and on).
+Checks are the deployer's (`check_call`), and so is another way of bytes than a whole `Fill`.
 """
 
 CORE = ("common/core.sh", "common/slot.sh", "common/probe.sh")
-VERBS = ("common/verbs.sh", "common/users.sh", "common/staging.sh", "common/patch.sh")
+VERBS = (
+    "common/verbs.sh",
+    "common/users.sh",
+    "common/staging.sh",
+    "common/patch.sh",
+    "common/mirrors.sh",
+)
 RESTART_TIMEOUT_S = 120
 ANSWER_MAX_BYTES = 1 << 20
 
@@ -155,6 +161,15 @@ def _checked(token: str) -> str:
     return token
 
 
+@dataclass(frozen=True, slots=True)
+class MirrorReach:
+    """Where an object lies, each place to be tried for so long, at this rate (0: any)."""
+
+    urls: tuple[str, ...]
+    timeout_s: int
+    rate_bytes_per_s: int = 0
+
+
 # --- calls -----------------------------------------------------------------------------------
 
 
@@ -167,8 +182,7 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
         case Erase(slot):
             return _words("verb_erase", own, slot)
         case Fill(slot, artefact):
-            _has_head(artefact.size_bytes)
-            return _words("verb_fill", own, slot, artefact.size_bytes)
+            return fill_call(own, slot, artefact)
         case Patch(slot, artefact, pack_sha256, old_sha256):
             _has_head(artefact.size_bytes)
             return _words("verb_patch", own, slot, artefact.size_bytes, pack_sha256, old_sha256)
@@ -214,6 +228,34 @@ def staged_call(pack_sha256: str) -> str:
 def stage_call(token: str, pack_sha256: str, size_bytes: int, offset: int) -> str:
     """Return the call that takes a pack from this offset on as payload, and checks the whole."""
     return _words("verb_stage", _checked(token), pack_sha256, size_bytes, offset)
+
+
+def fetch_call(token: str, pack_sha256: str, size_bytes: int, reach: MirrorReach) -> str:
+    """Return the call that brings a pack from the first mirror that has it, and checks it."""
+    return _words("verb_fetch", _checked(token), pack_sha256, size_bytes, *_reach(reach))
+
+
+def filled_call(slot: SlotName, sha256: str) -> str:
+    """Return the call that asks up to which byte a cut transfer of this image got."""
+    return _words("verb_filled", slot, sha256)
+
+
+def fill_call(token: str, slot: SlotName, artefact: Artefact, offset: int = HEAD_BYTES) -> str:
+    """Return the call that takes the image from this offset on as payload, into the slot."""
+    _has_head(artefact.size_bytes)
+    image = (artefact.size_bytes, artefact.sha256)
+    return _words("verb_fill", _checked(token), slot, *image, offset)
+
+
+def pull_call(token: str, slot: SlotName, artefact: Artefact, reach: MirrorReach) -> str:
+    """Return the call that fills the slot from the first mirror that has the image."""
+    _has_head(artefact.size_bytes)
+    image = (artefact.size_bytes, artefact.sha256)
+    return _words("verb_pull", _checked(token), slot, *image, *_reach(reach))
+
+
+def _reach(reach: MirrorReach) -> tuple[object, ...]:
+    return (f"{reach.timeout_s:d}", reach.rate_bytes_per_s, *reach.urls)
 
 
 def lock_call(holder: str, token: str) -> str:

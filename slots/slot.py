@@ -157,13 +157,21 @@ class ImageRecord:
 class Proof:
     """The digest that was read back from the slot, be it the image's or not.
 
-    It holds for this boot and this device alone.
+    It holds for this boot, this device and, of a mounted slot, this mount alone.
     """
 
     sha256: str
     boot_id: str
     device: str
     at_epoch_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How much of an image a transfer that was cut left in the slot."""
+
+    sha256: str
+    size_bytes: int  # from the image's beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +189,8 @@ class SlotStatus:
     proof: Proof | None = None
     verdict: Verdict | None = None
     missing_mounts: tuple[str, ...] = ()  # what the inventory mounts inside, and is not there
+    sector_bytes: int = 512  # the device is read in whole ones of these
+    written: Written | None = None
 
     @property
     def holds(self) -> ImageRecord | None:
@@ -234,6 +244,10 @@ class FrontendState:
     missing: tuple[str, ...] = ()  # commands that the verbs need and the host lacks
     lock: Lock | None = None
     missing_restarts: tuple[str, ...] = ()  # services whose restart command the host lacks
+    clock_epoch_s: int = 0  # the host's, for how old a proof is
+    copies_bytes: bool = False  # its dd finds a byte, not only a block
+    downloaders: tuple[str, ...] = ()  # what it may pull from a mirror with
+    staging_free_bytes: int | None = None  # None: unknown
 
     def status(self, name: SlotName) -> SlotStatus:
         """Return the status of the slot of this name."""

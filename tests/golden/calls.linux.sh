@@ -22,8 +22,12 @@ each_service() {
 verb_drain fedcba9876543210 A 30
 # erase
 verb_erase fedcba9876543210 A
+# fetch
+verb_fetch fedcba9876543210 abababababababababababababababababababababababababababababababab 4711 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 # fill
-verb_fill fedcba9876543210 A 200704
+verb_fill fedcba9876543210 A 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 65536
+# filled
+verb_filled B abababababababababababababababababababababababababababababababab
 # flip
 verb_flip fedcba9876543210 B
 # judge
@@ -45,6 +49,8 @@ each_restart() {
 verb_probe
 # prove
 verb_prove fedcba9876543210 B cgi-1.0 uzip 65536 abababababababababababababababababababababababababababababababab cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+# pull
+verb_pull fedcba9876543210 B 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 # restart
 each_service() {
 :

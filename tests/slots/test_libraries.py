@@ -47,6 +47,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 VERBS = {
     *("probe", "lock", "unlock", "unmount", "erase", "fill", "seal", "prove", "mount", "flip"),
     *("users", "cover", "restart", "drain", "check", "judge", "staged", "stage", "patch"),
+    *("filled", "fetch", "pull"),
 }
 # Done on purpose: `a && b || fail`, a dollar in quotes, variables and functions of another part.
 ON_PURPOSE = "SC2015,SC2016,SC2034,SC2317,SC2329"
@@ -74,6 +75,7 @@ SERVICES = (
     Service("cgis", (NASTY,), treatment=Treatment.KILL, user="www-data"),
     Service("moved", ("d",), ("mv", "{pids}"), treatment=Treatment.COMMAND),
 )
+REACH = scripts.MirrorReach(("http://m/ab", f"file:/{NASTY}"), 90, 4711)
 ARTEFACT = images.with_magic("uzip", 200_000).artefact
 
 
@@ -91,6 +93,9 @@ def calls(platform_name: str) -> dict[str, str]:
         "lock": scripts.lock_call("ann @ desk\nrm -rf /", TOKEN),
         "unlock": scripts.unlock_call(),
         "staged": scripts.staged_call("ab" * 32),
+        "fetch": scripts.fetch_call(TOKEN, "ab" * 32, 4711, REACH),
+        "filled": scripts.filled_call(B, "ab" * 32),
+        "pull": scripts.pull_call(TOKEN, B, ARTEFACT, REACH),
         "stage": scripts.stage_call(TOKEN, "ab" * 32, 4711, 17),
         "users": scripts.users_call(B),
         "check": scripts.check_call(("test", "-x", NASTY), 2.5),

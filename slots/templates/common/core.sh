@@ -4,7 +4,7 @@ NL='
 '
 TAB=$(printf '\t')
 ZERO_HEAD=de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31
-begun='' child='' watcher='' feeders='' own_lock='' own_writer='' undo='' scratch=''
+begun='' child='' watcher='' feeders='' limited_first=: own_lock='' own_writer='' undo='' scratch=''
 
 say() { # KEY VALUE: one line of the answer
     say_value=$2
@@ -114,6 +114,7 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
     rm -f "$scratch.late"
     (
         trap - EXIT HUP INT PIPE TERM
+        "$limited_first"
         exec "$@"
     ) >"$limited_output" 2>&1 3<&- 4>&- &
     child=$!

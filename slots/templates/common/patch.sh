@@ -19,10 +19,11 @@ verb_patch() { # TOKEN A|B SIZE PACK-SHA256 OLD-SHA256
         replay
         [ "$(dd bs=1 count=1 <&5 2>/dev/null | wc -c)" -eq 0 ] || exit 1
         : >"$scratch.replayed"
-    ) >"$scratch.body" 2>/dev/null 3<&- 4>&- &
+    ) >"$scratch.body" 2>"$scratch.moved" 3<&- 4>&- &
     feeders="$feeders $!"
     exec 3<"$scratch.body" 5<&-
-    receive_body "$3"
+    receive_body "$3" "$HEAD_BYTES" || fail "slot $SLOT: $why_not${NL}$(tail -n 1 "$scratch.moved")"
+    exec 3<&-
     # shellcheck disable=SC2086 # a number a word
     wait $feeders || fail "slot $SLOT: the pack could not be unpacked: $(cat "$scratch.gzip")"
     feeders=''

@@ -12,7 +12,9 @@ verb_probe() {
     say platform "$PLATFORM"
     say boot_id "$boot_id"
     probe_link
+    say clock "$(date +%s)"
     formats
+    probe_transfer
     probe_lock
     probe_slot A
     probe_slot B
@@ -22,6 +24,27 @@ probe_restart() { # SERVICE [COMMAND]: is there what restarts it?
     probe_command=${2:-$RESTARTS_BY}
     [ -n "$probe_command" ] && command -v "$probe_command" >/dev/null 2>&1 \
         || say missing_restart "$1: ${probe_command:-no command is named}"
+}
+
+probe_transfer() { # with what a pack may be brought here and replayed
+    for probe_command in curl wget fetch; do
+        ! command -v "$probe_command" >/dev/null 2>&1 || say downloader "$probe_command"
+    done
+    probe_got=$(echo abcdef | dd bs=4 skip=1 count=3 iflag=fullblock,skip_bytes,count_bytes 2>/dev/null) \
+        || probe_got=
+    if [ "$probe_got" = bcd ]; then say dd_bytes yes; else say dd_bytes no; fi
+    free_bytes "$STAGING"
+    say staging_free "$free_bytes"
+}
+
+free_bytes() { # FOLDER, there or not: $free_bytes where it is or will be; empty: unknown
+    free_folder=$1
+    until [ -d "$free_folder" ] || [ -z "$free_folder" ]; do
+        free_folder=${free_folder%/*}
+    done
+    free_bytes=$(df -P -k "${free_folder:-/}" 2>/dev/null | tail -n 1 | {
+        read -r _ _ _ free_kib _ && echo "$((free_kib * 1024))"
+    }) || free_bytes=''
 }
 
 probe_link() {
@@ -47,7 +70,7 @@ probe_lock() {
 probe_slot() { # A|B
     choose "$1"
     STATE=unknown head_sha256='' head_format='' HERE=no NOTE='' ELSEWHERE=''
-    device_kind=unknown device_size=0
+    device_kind=unknown device_size=0 device_sector=512
     if [ -n "$probe_lacks" ]; then
         NOTE="not known: the host lacks$probe_lacks" # an answer without it would be a guess
     else
@@ -56,17 +79,24 @@ probe_slot() { # A|B
     fi
     if [ "$device_kind" = "$SLOT_KIND" ]; then
         device_size
+        device_sector
         inspect
         look
     fi
     [ -z "$ELSEWHERE" ] || NOTE="${NOTE:+$NOTE; }also mounted at$ELSEWHERE"
     say "$1.device_kind" "$device_kind"
     say "$1.size" "$device_size"
+    say "$1.sector" "$device_sector"
     say "$1.state" "$STATE"
     say "$1.head_sha256" "$head_sha256"
     say "$1.head_format" "$head_format"
     say "$1.mounted" "$HERE"
     say "$1.mount_note" "$NOTE"
+    if [ "$STATE" = writing ] && get "$SLOT.writing" sha256 && [ -n "$got" ]; then
+        say "$1.written.sha256" "$got"
+        written "$got"
+        say "$1.written.bytes" "$written"
+    fi
     [ "$HERE" = no ] || each_inner probe_inner
     probe_image
 }
@@ -88,9 +118,7 @@ probe_image() { # of the chosen slot; a verdict only if it is of this image, a p
     if get "$SLOT.verdict" sha256 && [ "$got" = "$probe_sha256" ] && get "$SLOT.verdict" verdict; then
         say "$SLOT.verdict" "$got"
     fi
-    device_id
-    get "$SLOT.proof" boot_id && [ "$got" = "$boot_id" ] || return 0
-    get "$SLOT.proof" device && [ "$got" = "$device_id" ] || return 0
+    proof_holds || return 0
     got=''
     get "$SLOT.proof" sha256 || :
     say "$SLOT.proof.sha256" "$got"

@@ -85,21 +85,69 @@ copy_pages() { # SOURCE SKIP COUNT: pages of a head to the same place of the slo
         || fail "slot $SLOT: cannot write $DEVICE: $said"
 }
 
-receive() { # BLOCK-BYTES COUNT SEEK: exactly so much of the payload into the slot
+receive() { # BLOCK-BYTES COUNT SEEK: exactly so much of the payload into the slot; or why_not
     [ "$2" -gt 0 ] || return 0
     dd ibs="$1" obs="$1" count="$2" seek="$3" iflag=fullblock conv=notrunc,fsync \
         of="$DEVICE" <&3 2>"$scratch.dd" 4>&- &
     child=$!
     note_child
-    wait "$child" || { child=; fail "slot $SLOT: cannot write $DEVICE: $(cat "$scratch.dd")"; }
+    why_not="cannot write $DEVICE: "
+    wait "$child" || { child=; why_not=$why_not$(cat "$scratch.dd"); return 1; }
     child=''
-    grep -q "^$2+0 records out" "$scratch.dd" || fail \
-        "slot $SLOT: the payload was cut: $(grep 'records out' "$scratch.dd") of $2"
+    why_not="the payload was cut: $(grep 'records out' "$scratch.dd") of $2"
+    grep -q "^$2+0 records out" "$scratch.dd"
 }
 
-payload_ended() {
-    [ "$(dd bs=1 count=1 <&3 2>/dev/null | wc -c)" -eq 0 ] || fail \
-        "slot $SLOT: more came than the image holds"
+SEGMENT_BYTES=33554432
+receive_body() { # SIZE OFFSET [SHA256]: the payload is the image from there on; or why_not
+    body_at=$2
+    body_step=$(($1 - body_at))
+    # A named image is written in segments, and how far it got is noted behind each of them.
+    [ -z "${3:-}" ] || body_step=$SEGMENT_BYTES
+    note_written "${3:-}" "$body_at"
+    while [ "$body_at" -lt "$1" ]; do
+        [ "$body_step" -le "$(($1 - body_at))" ] || body_step=$(($1 - body_at))
+        body_blocks=$((body_step / HEAD_BYTES))
+        receive "$HEAD_BYTES" "$body_blocks" "$((body_at / HEAD_BYTES))" || return 1
+        body_at=$((body_at + body_blocks * HEAD_BYTES)) body_step=$((body_step % HEAD_BYTES))
+        receive "$PAGE_BYTES" "$((body_step / PAGE_BYTES))" "$((body_at / PAGE_BYTES))" || return 1
+        body_at=$((body_at + body_step)) body_step=$SEGMENT_BYTES
+        [ -z "${3:-}" ] || note_written "$3" "$body_at"
+    done
+    payload_ended
+}
+
+payload_ended() { # or why_not
+    why_not='more came than the image holds'
+    [ "$(dd bs=1 count=1 <&3 2>/dev/null | wc -c)" -eq 0 ]
+}
+
+note_written() { # SHA256 BYTES: so much of that image is on the disk; empty: nothing to go on from
+    put "$SLOT.writing" "token=$own_token" "since=$(date +%s)" "sha256=$1" "written=$2"
+}
+
+written() { # SHA256: $written, up to where the slot holds that image behind its zeroed head
+    written=$HEAD_BYTES
+    [ "$head_sha256" = "$ZERO_HEAD" ] || return 0
+    get "$SLOT.writing" sha256 && [ "$got" = "$1" ] && get "$SLOT.writing" written || return 0
+    case $got in '' | *[!0-9]*) ;; *) written=$got ;; esac
+}
+
+# A proof is of one boot, of one device and of one mount: what was unmounted in between, somebody
+# may have written to.
+proof_holds() { # of the chosen slot, after look
+    boot_id
+    device_id
+    get "$SLOT.proof" boot_id && [ "$got" = "$boot_id" ] || return 1
+    get "$SLOT.proof" device && [ "$got" = "$device_id" ] || return 1
+    get "$SLOT.proof" mount || :
+    [ "$got" = "$MOUNT_ID" ]
+}
+
+note_proof() { # SHA256 AT: for the slot as it was looked at
+    boot_id
+    device_id
+    put "$SLOT.proof" "sha256=$1" "boot_id=$boot_id" "device=$device_id" "mount=$MOUNT_ID" "at=$2"
 }
 
 # shellcheck disable=SC2086,SC2017 # DIRECT is one word or none; whole megabytes are meant

@@ -10,16 +10,6 @@ file_bytes() { # PATH: $file_bytes, 0 if there is no such file
     [ ! -f "$1" ] || file_bytes=$(($(wc -c <"$1")))
 }
 
-free_bytes() { # FOLDER, or what will hold it: $free_bytes, empty if df does not say
-    free_folder=$1
-    until [ -d "$free_folder" ] || [ -z "$free_folder" ]; do
-        free_folder=${free_folder%/*}
-    done
-    free_bytes=$(df -P -k -- "${free_folder:-/}" 2>/dev/null | tail -n 1 | {
-        read -r _ _ _ free_kib _ && echo "$((free_kib * 1024))"
-    }) || free_bytes=''
-}
-
 verb_staged() { # PACK-SHA256
     staged_paths "$1"
     file_bytes "$pack"

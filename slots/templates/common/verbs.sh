@@ -50,7 +50,9 @@ end_process() { # PID START
 verb_erase() { # TOKEN A|B
     own_slot "$1" "$2" "$HEAD_BYTES"
     prove_free
-    put "$SLOT.writing" "token=$1" "since=$(date +%s)"
+    head_sha256
+    # What a cut transfer left is gone on from, as long as nothing else was written since.
+    [ "$head_sha256" = "$ZERO_HEAD" ] && get "$SLOT.writing" written || note_written '' "$HEAD_BYTES"
     drop "$SLOT.image" "$SLOT.proof" "$SLOT.verdict"
     # The pages that hold a magic first: however the rest is torn, nothing mounts it.
     copy_pages /dev/zero 0 1
@@ -59,11 +61,20 @@ verb_erase() { # TOKEN A|B
     say erased "$SLOT"
 }
 
-verb_fill() { # TOKEN A|B SIZE: payload = the image from byte 65,536 to SIZE
+verb_filled() { # A|B SHA256: up to where a cut transfer of that image got
+    choose "$1"
+    head_sha256
+    written "$2"
+    say have "$written"
+}
+
+verb_fill() { # TOKEN A|B SIZE SHA256 OFFSET: payload = the image from OFFSET to SIZE
     own_slot "$1" "$2" "$3"
     need_erased
-    receive_body "$3"
-    say filled "$(($3 - HEAD_BYTES))"
+    written "$4"
+    [ "$5" -le "$written" ] || refuse "slot $SLOT: $written bytes of the image are there, not $5"
+    receive_body "$3" "$5" "$4" || fail "slot $SLOT: $why_not"
+    say filled "$(($3 - $5))"
 }
 
 need_erased() {
@@ -71,19 +82,11 @@ need_erased() {
     [ "$head_sha256" = "$ZERO_HEAD" ] || refuse "slot $SLOT: its head is not zero: erase it first"
 }
 
-receive_body() { # SIZE: the payload is the image behind its head
-    body_bytes=$(($1 - HEAD_BYTES))
-    body_blocks=$((body_bytes / HEAD_BYTES))
-    receive "$HEAD_BYTES" "$body_blocks" 1
-    receive "$PAGE_BYTES" "$((body_bytes % HEAD_BYTES / PAGE_BYTES))" "$(((body_blocks + 1) * 16))"
-    payload_ended
-}
-
 verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the first 64 KiB
     own_slot "$1" "$2" "$5"
     dd ibs="$PAGE_BYTES" obs="$HEAD_BYTES" count=16 iflag=fullblock <&3 >"$scratch.head" 2>/dev/null \
         || fail "slot $SLOT: cannot keep the head in $RECORDS"
-    payload_ended
+    payload_ended || fail "slot $SLOT: $why_not"
     [ "$(sha256 <"$scratch.head")" = "$7" ] || mismatch \
         "slot $SLOT: the head that came is not the image's: nothing was written"
     # Two pages last, each one write that no disk tears: before them nothing mounts, after them all is there.
@@ -105,6 +108,7 @@ verb_prove() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256
     right_kind
     big_enough "$5"
     bypass_caches
+    look
     drop "$SLOT.proof"
     prove_got=$({ { read_slot "$5" 2>"$scratch.dd" || echo unreadable >&5; } | sha256; } 5>&1)
     case $prove_got in
@@ -112,9 +116,7 @@ verb_prove() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256
     esac
     # Both are kept where they differ: so the next plan knows what is damaged, and by how much.
     note_image "$3" "$4" "$5" "$6" "$7"
-    boot_id
-    device_id
-    put "$SLOT.proof" "sha256=$prove_got" "boot_id=$boot_id" "device=$device_id" "at=$(date +%s)"
+    note_proof "$prove_got" "$(date +%s)"
     if [ "$prove_got" != "$6" ]; then
         say actual "$prove_got"
         if is_active; then
@@ -146,15 +148,26 @@ verb_mount() { # TOKEN A|B FORMAT
     [ -z "$NOTE" ] || refuse "slot $SLOT: $NOTE"
     [ -z "$ELSEWHERE" ] || refuse "slot $SLOT: $DEVICE is mounted at$ELSEWHERE"
     each_inner check_inner
+    mount_proof=''
     if [ "$HERE" = no ]; then
         # Until they are restarted, services run from elsewhere: a cut must leave that to be done.
         ! is_active || drop "$SLOT.verdict"
+        ! proof_holds || mount_proof=yes
         mount_image "$3"
         mounted_now "$MOUNT"
     fi
     each_inner add_inner
     settle
     undo=''
+    [ -z "$mount_proof" ] || keep_proof
+}
+
+keep_proof() { # what was proven before it was mounted is what is mounted
+    look
+    get "$SLOT.proof" sha256 || return 0
+    mount_proof=$got
+    get "$SLOT.proof" at || return 0
+    note_proof "$mount_proof" "$got"
 }
 
 need_mount_point() {

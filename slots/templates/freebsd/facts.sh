@@ -64,6 +64,11 @@ device_size() { # $device_size, bytes
     device_size=${device_size:-0}
 }
 
+device_sector() { # $device_sector: a disk answers whole ones alone
+    device_sector=$(diskinfo "$DEVICE" 2>/dev/null | cut -f2) || device_sector=
+    device_sector=${device_sector:-512}
+}
+
 device_id() { # $device_id: a node's number may change when GEOM tastes again, its name does not
     device_size
     device_id=$DEVICE:$device_size
@@ -88,7 +93,7 @@ END
 
 # A mount opens the provider for reading alone: nothing but this look keeps a dd off a mounted slot.
 look() { # sets HERE (yes|no), NOTE (what is wrong), ELSEWHERE (where the device is mounted too)
-    HERE=no NOTE='' ELSEWHERE='' look_top='' look_seen=''
+    HERE=no NOTE='' ELSEWHERE='' MOUNT_ID='' look_top='' look_seen=''
     device_names
     real_path "$MOUNT"
     look_table=$(mount -p)
@@ -108,11 +113,15 @@ END
     [ -n "$look_top" ] || return 0
     if [ -z "$look_seen" ]; then
         NOTE="another device ($look_top) is mounted at $MOUNT"
-    elif [ "$look_top" != "$look_seen" ] \
-        || [ "$(stat -f %d "$MOUNT" 2>/dev/null)" != "$(stat -L -f %r "$look_seen" 2>/dev/null)" ]; then
+        return 0
+    fi
+    look_id=$(stat -f %d "$MOUNT" 2>/dev/null) || look_id=
+    if [ "$look_top" != "$look_seen" ] \
+        || [ "$look_id" != "$(stat -L -f %r "$look_seen" 2>/dev/null)" ]; then
         NOTE="another mount lies over $MOUNT, or its device was written to"
     else
-        HERE=yes
+        # The number of the node that is mounted is the first half of a filesystem's fsid.
+        HERE=yes MOUNT_ID=$look_id
     fi
 }
 

@@ -14,6 +14,8 @@ device_id() { # $device_id: MAJOR:MINOR, as mountinfo has it
     device_id=$((0x${device_id% *})):$((0x${device_id#* }))
 }
 
+device_sector() { device_sector=512; } # a block device answers any length, through its cache
+
 device_size() { # $device_size, bytes
     device_size=$(blockdev --getsize64 "$DEVICE" 2>/dev/null) || device_size=0
 }
@@ -47,14 +49,14 @@ from_mountinfo() { # TEXT: $from_mountinfo, the path that it stands for
 
 # By device number, in the kernel's own table: names of devices lie, and /etc/mtab too.
 look() { # sets HERE (yes|no), NOTE (what is wrong), ELSEWHERE (where the device is mounted too)
-    HERE=no NOTE='' ELSEWHERE='' look_top='' look_seen=''
+    HERE=no NOTE='' ELSEWHERE='' MOUNT_ID='' look_top='' look_seen=''
     device_id
     real_path "$MOUNT"
     as_mountinfo "$real_path"
-    while read -r _ _ look_device look_root look_point _; do
+    while read -r look_id _ look_device look_root look_point _; do
         if [ -n "$as_mountinfo" ] && [ "$look_point" = "$as_mountinfo" ]; then
             look_top=$look_device
-            [ "$look_device" != "$device_id" ] || [ "$look_root" != / ] || look_seen=yes
+            [ "$look_device" != "$device_id" ] || [ "$look_root" != / ] || look_seen=$look_id
         fi
         [ "$look_device" = "$device_id" ] || continue
         [ "$look_point" = "$as_mountinfo" ] || ELSEWHERE="$ELSEWHERE $look_point"
@@ -63,7 +65,7 @@ look() { # sets HERE (yes|no), NOTE (what is wrong), ELSEWHERE (where the device
     [ -n "$look_top" ] || return 0
     directory_device "$MOUNT"
     if [ -n "$look_seen" ] && [ "$look_top" = "$device_id" ] && [ "$directory_device" = "$device_id" ]; then
-        HERE=yes
+        HERE=yes MOUNT_ID=$look_seen
     elif [ -n "$look_seen" ]; then
         NOTE="another mount lies over $MOUNT (device $directory_device)"
     else

@@ -10,15 +10,18 @@ device_id() { # $device_id: the file itself
     device_id=$(stat -L -c '%d:%i' -- "$DEVICE" 2>/dev/null) || device_id=
 }
 
+device_sector() { device_sector=512; }
+
 device_size() { # $device_size, bytes
     device_size=$(stat -L -c %s -- "$DEVICE" 2>/dev/null) || device_size=0
 }
 
 look() { # a mount is the folder and the record that it was made whole
-    HERE=no NOTE='' ELSEWHERE=''
+    HERE=no NOTE='' ELSEWHERE='' MOUNT_ID=''
     get "$SLOT.mounted" device || return 0
     device_id
-    if [ "$got" = "$device_id" ] && [ -d "$MOUNT" ]; then HERE=yes; fi
+    [ "$got" = "$device_id" ] && [ -d "$MOUNT" ] || return 0
+    HERE=yes MOUNT_ID=$(stat -c '%d:%i' -- "$MOUNT")
 }
 
 is_mounted() { # inner mounts are made with the folder

@@ -1,0 +1,217 @@
+# What a host pulls by itself, from mirrors that nobody has to trust: every object has its digest.
+CONNECT_S=10
+STALL_S=20
+
+verb_fetch() { # TOKEN PACK-SHA256 SIZE SECONDS RATE URL...: the pack into the staging folder
+    need_lock "$1"
+    open_staging "$2"
+    object_sha256=$2 object_bytes=$3 mirror_s=$4 mirror_rate=$5 pulled=0
+    shift 5
+    find_downloader
+    for mirror in "$@"; do
+        [ ! -f "$pack" ] || break
+        fetch_from "$mirror" || say failed_mirror "$mirror: $why_not"
+    done
+    say pulled "$pulled"
+    [ -f "$pack" ] || no_mirror "the pack"
+    say mirror "$mirror"
+}
+
+no_mirror() { # WHAT
+    say hint 'look at the mirrors, or set fallback_to_ssh in [transfer] of the inventory'
+    fail "no mirror gave $1"
+}
+
+fetch_from() { # URL: go on with what is there; if that was wrong, once more from the beginning
+    file_bytes "$partial"
+    fetch_had=$file_bytes
+    fetch_once "$1" && return 0
+    [ "$fetch_had" -gt 0 ] && [ ! -f "$partial" ] && fetch_once "$1"
+}
+
+fetch_once() { # URL; or why_not
+    file_bytes "$partial"
+    fetch_before=$file_bytes why_not=''
+    [ "$fetch_before" -ge "$object_bytes" ] || download "$1" "$partial" || :
+    file_bytes "$partial"
+    [ "$file_bytes" -le "$fetch_before" ] || pulled=$((pulled + file_bytes - fetch_before))
+    if [ "$file_bytes" -lt "$object_bytes" ]; then
+        why_not=${why_not:-"$file_bytes bytes came of $object_bytes"}
+        return 1
+    fi
+    if [ "$file_bytes" = "$object_bytes" ] && [ "$(sha256 <"$partial")" = "$object_sha256" ]; then
+        why_not='cannot keep it'
+        durable "$partial" && mv -f -- "$partial" "$pack" && durable "$staged_folder"
+        return
+    fi
+    why_not='wrong bytes: their digest is another'
+    [ "$file_bytes" = "$object_bytes" ] || why_not="more than $object_bytes bytes came"
+    rm -f -- "$partial"
+    return 1
+}
+
+verb_pull() { # TOKEN A|B SIZE SHA256 SECONDS RATE URL...: the whole image straight into the slot
+    own_slot "$1" "$2" "$3"
+    need_erased
+    object_bytes=$3 object_sha256=$4 mirror_s=$5 mirror_rate=$6 pulled=0 pull_done='' fetch_before=0
+    shift 6
+    find_downloader
+    for mirror in "$@"; do
+        [ -z "$pull_done" ] || break
+        if pull_from "$mirror"; then pull_done=$mirror; else say failed_mirror "$mirror: $why_not"; fi
+        end_feeders
+    done
+    say pulled "$pulled"
+    [ -n "$pull_done" ] || no_mirror "the image"
+    say mirror "$pull_done"
+}
+
+pull_from() { # URL; or why_not
+    rm -f -- "$scratch.wire" "$scratch.sum" "$scratch.body" "$scratch.why"
+    try mkfifo -- "$scratch.wire" "$scratch.sum" "$scratch.body" || fail "cannot make a pipe: $said"
+    (
+        trap - EXIT HUP INT PIPE
+        trap 'end_children; exit 143' TERM
+        exec 6>"$scratch.wire"
+        download "$1" "$scratch.wire" || echo "$why_not" >"$scratch.why"
+    ) >/dev/null 2>&1 3<&- 4>&- &
+    feeders=$!
+    tee -- "$scratch.sum" <"$scratch.wire" >"$scratch.body" 2>/dev/null 3<&- 4>&- &
+    feeders="$feeders $!"
+    sha256 <"$scratch.sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- &
+    pull_digest=$!
+    feeders="$feeders $pull_digest"
+    exec 3<"$scratch.body"
+    pull_body || {
+        [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
+        return 1
+    }
+    wait "$pull_digest"
+    why_not='wrong bytes: their digest is another'
+    [ "$(cat "$scratch.digest")" = "$object_sha256" ]
+}
+
+pull_body() { # the head is read and dropped: what seals a slot comes from the admin
+    why_not='nothing came'
+    pull_head=$(dd bs="$HEAD_BYTES" count=1 iflag=fullblock <&3 2>/dev/null | wc -c)
+    pulled=$((pulled + pull_head))
+    [ "$pull_head" -eq "$HEAD_BYTES" ] || return 1
+    pull_status=0
+    receive_body "$object_bytes" "$HEAD_BYTES" || pull_status=1
+    pulled=$((pulled + body_at - HEAD_BYTES))
+    return "$pull_status"
+}
+
+end_feeders() {
+    exec 3<&-
+    # shellcheck disable=SC2086 # a number a word
+    kill -TERM $feeders 2>/dev/null || :
+    # shellcheck disable=SC2086
+    wait $feeders 2>/dev/null || :
+    feeders=''
+}
+
+find_downloader() { # $downloader: what can hold itself to limits comes first
+    for downloader in curl wget fetch none; do
+        ! command -v "$downloader" >/dev/null 2>&1 || break
+    done
+    [ "$downloader" != wget ] || case $(wget --version 2>&1) in
+        *GNU*) ;;
+        *) downloader=busybox ;;
+    esac
+}
+
+download() { # URL FILE-OR-PIPE; or why_not
+    download_log=$scratch.download download_status=0 download_to=$2 download_into=''
+    case $1 in
+        file:*) download_file "${1#file:}" "$2" ;;
+        *) "download_$downloader" "$1" "$2" ;;
+    esac || download_status=$?
+    [ "$download_status" -ne 0 ] || return 0
+    why_not=$(tail -n 1 "$download_log" 2>/dev/null | cut -c1-200)
+    [ "$download_status" -ne 124 ] || why_not="no end within $mirror_s s"
+    why_not=${why_not:-"$downloader ended with status $download_status"}
+    return 1
+}
+
+# Each ends by itself when nothing comes for STALL_S, follows no redirect where it can refuse one,
+# and goes on behind what is in a file already. A pipe gets the object from its beginning.
+begin_download() { # in the child, before it becomes the command
+    [ -z "$download_into" ] || exec >"$download_into"
+    [ -p "$download_to" ] || {
+        # The size of a file ends what never ends: nothing that a server says is believed.
+        ulimit -c 0 || :
+        ulimit -f "$((object_bytes / 512 + 1))" || :
+    }
+}
+
+run_download() { # COMMAND...
+    limited_first=begin_download run_status=0
+    limited "$mirror_s" "$download_log" "$@" || run_status=$?
+    limited_first=:
+    return "$run_status"
+}
+
+download_file() { # PATH FILE-OR-PIPE
+    [ -f "$1" ] || {
+        echo "there is no file $1" >"$download_log"
+        return 1
+    }
+    [ -p "$2" ] || rm -f -- "$2"
+    fetch_before=0 download_into=$2
+    run_download cat -- "$1"
+}
+
+download_curl() { # URL FILE-OR-PIPE
+    download_url=$1
+    set -- -o "$2"
+    [ "$fetch_before" -eq 0 ] || set -- -C - "$@"
+    [ "$mirror_rate" = 0 ] || set -- --limit-rate "$mirror_rate" "$@"
+    run_download curl -q -f -s -S --connect-timeout "$CONNECT_S" --speed-limit 1 \
+        --speed-time "$STALL_S" -w '%{http_code}' "$@" "$download_url" || {
+        curl_status=$?
+        # A mirror that cannot go on in the middle shall begin again.
+        [ "$curl_status" -ne 33 ] || rm -f -- "$partial"
+        return "$curl_status"
+    }
+    case $(tail -n 1 "$download_log") in
+        200 | 206) return 0 ;;
+    esac
+    echo "HTTP status $(tail -n 1 "$download_log")" >"$download_log"
+    return 1
+}
+
+download_wget() { # URL FILE-OR-PIPE
+    download_url=$1
+    set -- -O "$2"
+    [ "$fetch_before" -eq 0 ] || set -- -c "$@"
+    [ "$mirror_rate" = 0 ] || set -- "--limit-rate=$mirror_rate" "$@"
+    run_download wget -nv --tries=1 --timeout="$STALL_S" --connect-timeout="$CONNECT_S" \
+        --max-redirect=0 "$@" "$download_url" && return 0
+    wget_status=$?
+    ! grep -q 'conflicts with' "$download_log" || rm -f -- "$partial"
+    sed -e '/^$/d' -e 's/^[0-9: -]*ERROR/ERROR/' "$download_log" >"$download_log.short" || :
+    mv -f -- "$download_log.short" "$download_log"
+    return "$wget_status"
+}
+
+download_busybox() { # URL FILE-OR-PIPE
+    download_url=$1
+    set -- -O "$2"
+    [ "$fetch_before" -eq 0 ] || set -- -c "$@"
+    run_download wget -q -T "$STALL_S" "$@" "$download_url"
+}
+
+download_fetch() { # URL FILE-OR-PIPE
+    if [ -p "$2" ]; then
+        download_into=$2
+        run_download fetch -q -A -T "$STALL_S" -o - "$1"
+    else
+        run_download fetch -q -A -R -r -T "$STALL_S" -o "$2" "$1"
+    fi
+}
+
+download_none() {
+    echo 'the host has none of curl, wget, fetch' >"$download_log"
+    return 1
+}
