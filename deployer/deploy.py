@@ -3,7 +3,6 @@
 load ─► find and verify the release ─► probe ─► packs ─► plan ─► show, confirm ─► execute per host
 """
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +11,14 @@ from pathlib import Path
 from deployer import packs, releases
 from deployer.choice import NoPack, Offers
 from deployer.connection import Connection
-from deployer.execute import Replan, Work, execute
+from deployer.execute import Replan, execute
 from deployer.inventory import Host, Inventory, select, set_name
 from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
 from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
+from deployer.transfer import Bucket, Work
 from slots import scripts
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import Emit, step
@@ -110,9 +110,13 @@ def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
         return Result(proposal, _already(proposal), worst(_codes(proposal)))
     stop = Stop()
     budget = Budget.of(fleet.inventory.rollout.max_failed, len(fleet.hosts))
+    rate = fleet.inventory.total_bandwidth
+    total = Bucket(rate) if rate else None
     outcomes = run_hosts(
         proposal.to_do,
-        lambda host: work_on(fleet, proposal, host, stop),
+        lambda host: work_on(
+            fleet, proposal, host, Work(proposal.found, stop, proposal.packs, total)
+        ),
         parallel=fleet.inventory.rollout.parallel,
         budget=budget,
         stop=stop,
@@ -235,7 +239,7 @@ def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ..
     return states, tuple(one for one in outcomes if not one.done)
 
 
-def work_on(fleet: Fleet, proposal: Proposal, host: Host, stop: threading.Event) -> Outcome:
+def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
     """Execute one host's plan; what may go wrong there becomes its outcome."""
     started = time.monotonic()
     plan = proposal.plans[host.name]
@@ -243,7 +247,7 @@ def work_on(fleet: Fleet, proposal: Proposal, host: Host, stop: threading.Event)
         with fleet.connect(host, fleet.emit) as way:
             frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
             frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
-            execute(frontend, plan, proposal.replan, Work(proposal.found, stop, proposal.packs))
+            execute(frontend, plan, proposal.replan, work)
     except (Refused, UnreachableError) as error:
         # It answered the probe and had a plan: now this is a failure like another.
         failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")

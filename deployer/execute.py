@@ -5,18 +5,16 @@ The only loop that changes a frontend. What it reports is read back from the hos
 
 import getpass
 import platform as box
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import NoReturn, assert_never
 
 from deployer import health, transfer
 from deployer.frontend import Frontend, HeldLock, read_timeout_s
 from deployer.plan import Plan
 from deployer.probe import probe
-from deployer.releases import FoundRelease
+from deployer.transfer import Job, Work
 from slots import scripts
 from slots.actions import (
     Action,
@@ -46,7 +44,7 @@ from slots.errors import (
     UnreachableError,
     VerificationError,
 )
-from slots.events import step
+from slots.events import Notice, step
 from slots.manifest import HEAD_BYTES
 from slots.rules import User
 from slots.slot import FrontendState, SlotName, SlotSet, Verdict, active
@@ -56,26 +54,13 @@ RESTART_TIMEOUT_S = 120.0  # for each service
 Replan = Callable[[SlotSet, FrontendState], Plan | Refused | LockedError]
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a host needs besides its plan: the release's files, and a way to be stopped."""
-
-    found: FoundRelease | None  # None: a rollback sends nothing
-    stop: threading.Event
-    packs: Mapping[str, Path] = field(default_factory=dict)  # where each pack lies, by its digest
-
-    def stop_point(self) -> None:
-        """End the work here if the admin has asked for it."""
-        if self.stop.is_set():
-            raise HostError("stopped by the admin; what served before still serves")
-
-
 def execute(frontend: Frontend, shown: Plan, replan: Replan, work: Work) -> FrontendState:
     """Lead one frontend to its goal and return what a last probe found there."""
     with _locked(frontend) as lock:
         frontend, plan = _plan_again(frontend, shown, replan)
         work.stop_point()
-        perform(plan, lambda action: _run_action(frontend, action, lock, work), work.stop_point)
+        job = Job(frontend, lock.token, work)
+        perform(plan, lambda action: _run_action(job, action), work.stop_point, _teller(frontend))
         return _read_back(frontend, plan)
 
 
@@ -110,11 +95,25 @@ def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Fronte
                 raise refusal
 
 
-def perform(plan: Plan, run: Callable[[Action], None], stop_point: Callable[[], None]) -> None:
-    """Run the actions; before the flip a failure changes nothing, behind it the plan is undone."""
+def _teller(frontend: Frontend) -> Callable[[str], None]:
+    return lambda message: frontend.emit(Notice(message, frontend.host.name))
+
+
+def perform(
+    plan: Plan,
+    run: Callable[[Action], None],
+    stop_point: Callable[[], None],
+    tell: Callable[[str], None],
+) -> None:
+    """Run the actions; before the flip a failure changes nothing, behind it the plan is undone.
+
+    Where a short cut to the image fails, the whole image is written instead, once.
+    """
     flipped = plan.active is plan.target
     stragglers: StragglersError | None = None
-    for action in plan.actions:
+    waiting, fallback = [*plan.actions], [*plan.fallback]
+    while waiting:
+        action = waiting.pop(0)
         if not flipped:
             stop_point()
         flipped = flipped or isinstance(action, Flip)
@@ -126,6 +125,12 @@ def perform(plan: Plan, run: Callable[[Action], None], stop_point: Callable[[], 
             if not flipped:
                 raise
             stragglers = error
+        except (HostError, VerificationError, Refused) as error:
+            if not _calls_for_the_whole(action, error, fallback):
+                raise
+            stop_point()
+            tell(f"{error.message}: the whole image is written")
+            waiting, fallback = fallback + _behind_the_proof(action, waiting), []
     if stragglers is not None:
         raise StragglersError(
             f"slot {plan.target} serves {plan.image.release}, but {stragglers.message}",
@@ -149,6 +154,20 @@ def _attempt(plan: Plan, action: Action, run: Callable[[Action], None], *, flipp
         if not flipped or not _doubts_the_image(action):
             raise
         _undo(plan, run, error)
+
+
+def _calls_for_the_whole(action: Action, error: ProductError, fallback: list[Action]) -> bool:
+    """Tell whether a short cut to the image failed, and not the way to the frontend."""
+    lost = isinstance(error, LockLostError)
+    return bool(fallback) and not lost and isinstance(action, Stage | Patch | Prove)
+
+
+def _behind_the_proof(action: Action, waiting: list[Action]) -> list[Action]:
+    """Return what is still to do once the slot is written and proven another way."""
+    if isinstance(action, Prove):
+        return waiting
+    proofs = [number for number, one in enumerate(waiting) if isinstance(one, Prove)]
+    return waiting[proofs[0] + 1 :]
 
 
 def _doubts_the_image(action: Action) -> bool:
@@ -196,11 +215,11 @@ def _doubt(plan: Plan, trouble: list[tuple[Action, ProductError]]) -> str:
     )
 
 
-def _run_action(frontend: Frontend, action: Action, lock: HeldLock, work: Work) -> None:
+def _run_action(job: Job, action: Action) -> None:
     """Run one action on the frontend."""
-    name = type(action).__name__.lower()
+    frontend, name = job.frontend, type(action).__name__.lower()
     with step(frontend.emit, name, frontend.host.name, _total(action)) as detail:
-        detail.extend(_run(frontend, action, lock, work))
+        detail.extend(_run(job, action))
 
 
 def _total(action: Action) -> int | None:
@@ -214,35 +233,36 @@ def _total(action: Action) -> int | None:
             return None
 
 
-def _run(  # noqa: PLR0911 - one case for each kind
-    frontend: Frontend, action: Action, lock: HeldLock, work: Work
-) -> list[str]:
+def _run(job: Job, action: Action) -> list[str]:  # noqa: C901, PLR0911 - a case for each kind
     """Return what is worth telling of an action that went well."""
+    frontend = job.frontend
     match action:
         case Check():
             return [health.check(frontend, frontend.host.checks[frontend.slots.name])]
-        case Fill(artefact=artefact) | Seal(artefact=artefact):
-            return _send(frontend, action, lock, work, artefact.size_bytes)
+        case Fill():
+            return transfer.bring_image(job, action)
+        case Seal():
+            return transfer.push_head(job, action)
         case Stage():
-            return _stage(frontend, action, lock, work)
+            return transfer.bring_pack(job, action)
         case Patch(slot, artefact=artefact):
-            _ask(frontend, action, lock, read_timeout_s(frontend.host, 2 * artefact.size_bytes))
+            _ask(job, action, read_timeout_s(frontend.host, 2 * artefact.size_bytes))
             return [f"from slot {slot.other} and the pack"]
         case Prove(size_bytes=size_bytes, sha256=sha256):
-            _ask(frontend, action, lock, read_timeout_s(frontend.host, size_bytes))
+            _ask(job, action, read_timeout_s(frontend.host, size_bytes))
             return [f"read back, SHA-256 {sha256[:16]}…"]
         case Restart(services=services):
             timeout_s = sum(RESTART_TIMEOUT_S + one.deadline_s for one in services)
-            return _told(_ask(frontend, action, lock, RESTART_TIMEOUT_S + timeout_s))
+            return _told(_ask(job, action, RESTART_TIMEOUT_S + timeout_s))
         case Drain(services=services, deadline_s=deadline_s):
             longest_s = max((deadline_s, *(one.deadline_s for one in services)))
-            answer = _ask(frontend, action, lock, frontend.host.ssh.command_timeout_s + longest_s)
+            answer = _ask(job, action, frontend.host.ssh.command_timeout_s + longest_s)
             return [_drained(answer, action)]
         case Unmount() | Erase() | Mount() | Cover() | Judge():
-            _ask(frontend, action, lock, None)
+            _ask(job, action, None)
             return []
         case Flip(slot):
-            _ask(frontend, action, lock, None)
+            _ask(job, action, None)
             return [f"{frontend.slots.link} -> {frontend.slots.target(slot)}"]
         case _:
             assert_never(action)
@@ -272,55 +292,10 @@ def _drained(answer: scripts.Answer, drain: Drain) -> str:
     return f"nothing uses slot {drain.left} after {answer.first('drained')} s"
 
 
-def _ask(
-    frontend: Frontend, action: scripts.HostAction, lock: HeldLock, timeout_s: float | None
-) -> scripts.Answer:
-    assert frontend.platform is not None, "a frontend is probed before it is changed"  # noqa: S101
-    call = scripts.call(frontend.platform, action, lock.token)
-    return frontend.ask(call, timeout_s=timeout_s)
-
-
-def _send(
-    frontend: Frontend, action: Fill | Seal, lock: HeldLock, work: Work, size_bytes: int
-) -> list[str]:
-    assert frontend.platform is not None, "a frontend is probed before it is changed"  # noqa: S101
-    if work.found is None:
-        raise HostError(f"there is no file of {action.artefact.file} to send")
-    start, end = (HEAD_BYTES, size_bytes) if isinstance(action, Fill) else (0, HEAD_BYTES)
-    payload = transfer.stream(
-        work.found.path(action.artefact),
-        start,
-        min(end, size_bytes),
-        step=type(action).__name__.lower(),
-        subject=frontend.host.name,
-        emit=frontend.emit,
-        stop=work.stop_point,
-    )
-    call = scripts.call(frontend.platform, action, lock.token)
-    frontend.ask(call, payload, timeout_s=read_timeout_s(frontend.host, size_bytes))
-    return []
-
-
-def _stage(frontend: Frontend, action: Stage, lock: HeldLock, work: Work) -> list[str]:
-    """Send what the host lacks of a pack."""
-    path = work.packs.get(action.pack_sha256)
-    if path is None:
-        raise HostError(f"there is no pack {action.pack_sha256[:16]}… to send")
-    have = int(frontend.ask(scripts.staged_call(action.pack_sha256)).first("have", "0"))
-    if have == action.size_bytes:
-        return ["the pack is there"]
-    payload = transfer.stream(
-        path,
-        have,
-        action.size_bytes,
-        step="stage",
-        subject=frontend.host.name,
-        emit=frontend.emit,
-        stop=work.stop_point,
-    )
-    call = scripts.stage_call(lock.token, action.pack_sha256, action.size_bytes, have)
-    frontend.ask(call, payload, timeout_s=read_timeout_s(frontend.host, action.size_bytes))
-    return [f"went on from {have} bytes"] if have else []
+def _ask(job: Job, action: scripts.HostAction, timeout_s: float | None) -> scripts.Answer:
+    platform = job.frontend.platform
+    assert platform is not None, "a frontend is probed before it is changed"  # noqa: S101
+    return job.frontend.ask(scripts.call(platform, action, job.token), timeout_s=timeout_s)
 
 
 def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:

@@ -86,6 +86,25 @@ def _budget(value: object) -> int | str:
     raise ValueError(f"{value!r} is neither a count of hosts nor a share of them such as '10%'")
 
 
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+def _bandwidth(value: object) -> int:
+    """Return bytes a second."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = isinstance(value, str) and re.fullmatch(
+        r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([kMG]?)(B|bit)/s", value
+    )
+    rate = 0
+    if found:
+        number, unit, kind = found.groups()
+        rate = int(float(number) * _UNITS[unit]) // (8 if kind == "bit" else 1)
+    if rate <= 0:
+        raise ValueError(f"{value!r} is neither bytes a second nor such as '50 Mbit/s' or '6 MB/s'")
+    return rate
+
+
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -113,10 +132,19 @@ NfsSource = Annotated[
     ),
 ]
 Url = Annotated[str, _written_as(r"https?://[^\x00-\x20]+", "a URL of http:// or https://")]
+Mirror = Annotated[
+    str,
+    _written_as(
+        r"https?://[^\x00-\x20]+|file:(//)?/[^\x00-\x1f\x7f]+",
+        "a mirror's URL of http://, https:// or file:/",
+    ),
+]
+Bandwidth = Annotated[Any, AfterValidator(_bandwidth)]
 Port = Annotated[int, Field(ge=1, le=65_535, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 PlatformName = Annotated[str, AfterValidator(_platform)]
 HostBudget = Annotated[Any, AfterValidator(_budget)]
+Mirrors = Annotated[tuple[Mirror, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 
 

@@ -8,9 +8,17 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from deployer.fields import Model
-from deployer.inventory import Host, Inventory, RolloutSettings, SshSettings
+from deployer.inventory import Host, Inventory, RolloutSettings, SshSettings, TransferSettings
 from deployer.misfits import clashes, devices
-from deployer.tables import DevicesTable, FleetFile, HostTable, SetTable, SshTable
+from deployer.tables import (
+    DevicesTable,
+    FleetFile,
+    HostTable,
+    HostTransferTable,
+    SetTable,
+    SshTable,
+    TransferTable,
+)
 from slots.errors import ConfigError
 from slots.settings import SettingsError, faults
 from slots.slot import Slot, SlotName, SlotSet
@@ -49,7 +57,8 @@ def parse(text: str, path: Path) -> Inventory:
     hosts = tuple(_host(file, name, path.parent) for name in file.hosts)
     rollout = RolloutSettings(file.rollout.parallel, file.rollout.max_failed)
     images = {name: one.image for name, one in file.sets.items() if one.image is not None}
-    return Inventory(path, hosts, tuple(file.sets), rollout, images)
+    total = file.transfer.total_bandwidth
+    return Inventory(path, hosts, tuple(file.sets), rollout, images, total)
 
 
 def _checked(data: dict[str, Any], path: Path) -> FleetFile:
@@ -127,6 +136,7 @@ def _host(file: FleetFile, name: str, folder: Path) -> Host:
             key: _slot_set(key, _named(one, name), _named(pairs[key], name))
             for key, one in file.sets.items()
         },
+        transfer=_transfer(file.transfer, host.transfer),
         checks={
             key: tuple(check.spec(name, address) for check in one.checks)
             for key, one in file.sets.items()
@@ -152,6 +162,13 @@ def _ssh(ssh: SshTable, host: HostTable, folder: Path) -> SshSettings:
     )
 
 
+def _transfer(fleet: TransferTable, host: HostTransferTable) -> TransferSettings:
+    """Return what holds for a host: its own table first, then the fleet's."""
+    chosen = fleet.model_dump(exclude_none=True) | host.model_dump(exclude_none=True)
+    chosen.pop("total_bandwidth", None)
+    return TransferSettings(**chosen)
+
+
 def _paths(values: Iterable[str], folder: Path) -> tuple[Path, ...]:
     return tuple(folder / Path(value).expanduser() for value in values)
 
@@ -165,6 +182,7 @@ def _slot_set(name: str, one: SetTable, devices: DevicesTable) -> SlotSet:
             Slot(SlotName.B, devices.B, one.slots.B.mount),
         ),
         records=one.records,
+        staging=one.staging or "",
         mounts=tuple(mount.inner() for mount in one.mounts),
         services=tuple(service.service(one.drain_s) for service in one.services),
         uncovered=one.uncovered,

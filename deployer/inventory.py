@@ -52,6 +52,16 @@ class SshSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferSettings:
+    """Which way the bytes of packs and images take to a host."""
+
+    source: str = "ssh"  # a row of deployer.transfer.WAYS
+    mirrors: tuple[str, ...] = ()  # URLs, each of a folder of objects named by their digest
+    host_bandwidth: int | None = None  # bytes a second; None: no limit
+    fallback_to_ssh: bool = False  # if no mirror gives what is needed
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """A frontend of the inventory, with all that holds for it."""
 
@@ -62,6 +72,7 @@ class Host:
     platform: str | None  # None: found by the probe
     sets: Mapping[str, SlotSet]
     checks: Mapping[str, tuple[CheckSpec, ...]]
+    transfer: TransferSettings = TransferSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,7 @@ class Inventory:
     set_names: tuple[str, ...]
     rollout: RolloutSettings
     images: Mapping[str, str] = field(default_factory=dict)  # the name of a set's releases
+    total_bandwidth: int | None = None  # bytes a second through ssh to all hosts together
 
 
 # --- selection ---

@@ -16,6 +16,15 @@ def clashes(file: FleetFile, set_names: Iterable[str]) -> Iterator[str]:
     yield from _unknown_sets(file, frozenset(set_names))
     yield from _shared_devices(file)
     yield from _shared_places(file)
+    yield from _missing_mirrors(file)
+
+
+def _missing_mirrors(file: FleetFile) -> Iterator[str]:
+    for name, host in file.hosts.items():
+        own, fleet = host.transfer, file.transfer
+        if (own.source or fleet.source) == "http" and not (own.mirrors or fleet.mirrors):
+            where = f"hosts.{name}.transfer" if own.source else "transfer"
+            yield f'{where}: source = "http" needs mirrors'
 
 
 def _set_faults(one: SetTable) -> Iterator[str]:

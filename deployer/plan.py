@@ -122,7 +122,7 @@ def plan_deploy(
         return _serve(Goal.DEPLOY, slots, state, target, image)
     choice = choose(state, target, artefact, offers, line_bytes_per_s)
     free = _free(slots, state, target, force=force_unmount)
-    writing = _write(free, target, artefact, image, choice)
+    writing = _write(free, status, artefact, image, choice)
     return _serve(Goal.DEPLOY, slots, state, target, image, writing)
 
 
@@ -203,13 +203,16 @@ _NOTHING = _Writing()
 
 
 def _write(
-    free: tuple[Action, ...], slot: SlotName, artefact: Artefact, image: Image, choice: Choice
+    free: tuple[Action, ...], status: SlotStatus, artefact: Artefact, image: Image, choice: Choice
 ) -> _Writing:
+    slot = status.slot.name
     seal = Seal(slot, artefact, image.release)
     whole = (*free, Erase(slot), Fill(slot, artefact), seal)
-    pack = choice.pack
+    pack, left = choice.pack, status.written
     if pack is None:
-        return _Writing(choice, whole)
+        # What a cut transfer left is not sent again; if its proof fails, all of it is.
+        resumed = left is not None and left.sha256 == image.sha256
+        return _Writing(choice, whole, (*whole, image.proof_in(slot)) if resumed else ())
     # Staged first: a pack that cannot be brought leaves in the slot what it holds.
     stage = Stage(pack.sha256, pack.size_bytes)
     replay = Patch(slot, artefact, pack.sha256, pack.old.sha256)

@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 from deployer.fields import (
     AbsolutePath,
     Address,
+    Bandwidth,
     Command,
     Flag,
     HostBudget,
     InsidePath,
+    Mirrors,
     Mode,
     Model,
     MountSize,
@@ -43,6 +45,21 @@ class SshTable(Model):
     connect_timeout_s: Seconds = 15.0
     command_timeout_s: Seconds = 60.0
     stall_timeout_s: Seconds = 60.0
+
+
+class HostTransferTable(Model):
+    """[hosts.NAME.transfer]: where a host differs from [transfer]."""
+
+    source: Literal["ssh", "http"] | None = None
+    mirrors: Mirrors | None = None
+    host_bandwidth: Bandwidth | None = None
+    fallback_to_ssh: Flag | None = None
+
+
+class TransferTable(HostTransferTable):
+    """[transfer]: which way the bytes of packs and images take."""
+
+    total_bandwidth: Bandwidth | None = None
 
 
 class RolloutTable(Model):
@@ -221,6 +238,7 @@ class SetTable(Model):
     link: AbsolutePath
     slots: SlotsTable
     records: AbsolutePath = "/var/db/slots"
+    staging: AbsolutePath | None = None
     mounts: tuple[_AnyMount, ...] = ()
     services: tuple[ServiceTable, ...] = ()
     uncovered: Uncovered = Uncovered.STOP
@@ -239,6 +257,7 @@ class HostTable(Model):
     tags: tuple[Name, ...] = ()
     platform: PlatformName | None = None
     slots: dict[Name, DevicesTable] = Field(default={})
+    transfer: HostTransferTable = HostTransferTable()
 
 
 class FleetFile(Model):
@@ -246,5 +265,6 @@ class FleetFile(Model):
 
     ssh: SshTable = SshTable()
     rollout: RolloutTable = RolloutTable()
+    transfer: TransferTable = TransferTable()
     sets: dict[Name, SetTable] = Field(min_length=1)
     hosts: dict[Name, HostTable] = Field(min_length=1)

@@ -1,44 +1,285 @@
-"""The path of an image's bytes into a slot: read from the release, streamed into the verb."""
+"""How bytes get to a host: pushed through its connection, or pulled by the host from mirrors.
 
+A way is a row of `WAYS`. Control stays with the connection; an object is known by its digest, so
+that nothing on the way of its bytes needs to be trusted.
+"""
+
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from slots.errors import VerificationError
-from slots.events import Emit, Progress
+from deployer.frontend import Frontend, read_timeout_s
+from deployer.inventory import TransferSettings
+from deployer.releases import FoundRelease
+from slots import scripts
+from slots.actions import Fill, Seal, Stage
+from slots.errors import HostError, VerificationError
+from slots.events import Notice, Progress
+from slots.manifest import HEAD_BYTES
 
 READ_BYTES = 32_704 * 8
 TELL_EVERY_S = 0.1
+PIECES_PER_S = 4  # at least so often a limited stream goes on, and looks whether to stop
+SLOWEST_BYTES_PER_S = 128 << 10  # of a mirror; one that is slower is given up
+MIRROR_TIMEOUT_S = 60
+
+
+class Bucket:
+    """Lets so many bytes through in a second, for all together who send through it."""
+
+    def __init__(
+        self,
+        bytes_per_s: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.bytes_per_s = bytes_per_s
+        self._clock, self._sleep = clock, sleep
+        self._free_at = clock()
+        self._lock = threading.Lock()
+
+    def take(self, n_bytes: int) -> None:
+        """Wait until so many bytes may go."""
+        with self._lock:
+            now = self._clock()
+            wait_s = max(0.0, self._free_at - now)
+            self._free_at = max(self._free_at, now) + n_bytes / self.bytes_per_s
+        self._sleep(wait_s)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What travelled to one host: image, head and pack, whichever way."""
+
+    sent_bytes: int = 0  # through its connection
+    pulled_bytes: int = 0  # by itself, from mirrors
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return self.sent_bytes + self.pulled_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a host needs besides its plan: the files to send, and a way to be stopped."""
+
+    found: FoundRelease | None  # None: a rollback sends nothing
+    stop: threading.Event
+    packs: Mapping[str, Path] = field(default_factory=dict)  # where each lies, by its digest
+    total: Bucket | None = None  # what all hosts share
+    tally: Tally = field(default_factory=Tally)
+
+    def stop_point(self) -> None:
+        """End the work here if the admin has asked for it."""
+        if self.stop.is_set():
+            raise HostError("stopped by the admin; what served before still serves")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One host under its lock, and what is to be brought there."""
+
+    frontend: Frontend
+    token: str  # of the lock
+    work: Work
+
+    @property
+    def settings(self) -> TransferSettings:
+        """What the inventory says of the way to this host."""
+        return self.frontend.host.transfer
+
+    def image(self, action: Fill | Seal) -> Path:
+        """Return the file of an artefact."""
+        if self.work.found is None:
+            raise HostError(f"there is no file of {action.artefact.file} to send")
+        return self.work.found.path(action.artefact)
+
+    def pack(self, action: Stage) -> Path:
+        """Return the file of a pack."""
+        path = self.work.packs.get(action.pack_sha256)
+        if path is None:
+            raise HostError(f"there is no pack {action.pack_sha256[:16]}… to send")
+        return path
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a pack gets into staging, and an image into its slot; each says how it went."""
+
+    pack: Callable[[Job, Stage], list[str]]
+    image: Callable[[Job, Fill], list[str]]
+
+
+def bring_pack(job: Job, action: Stage) -> list[str]:
+    """Bring a pack into the staging folder; what is there already does not travel again."""
+    return _bring(job, lambda way: way.pack(job, action))
+
+
+def bring_image(job: Job, action: Fill) -> list[str]:
+    """Bring an image, behind its head, into its slot."""
+    return _bring(job, lambda way: way.image(job, action))
+
+
+def _bring(job: Job, by: Callable[[Way], list[str]]) -> list[str]:
+    settings = job.settings
+    try:
+        return by(WAYS[settings.source])
+    except MirrorsError as error:
+        if not settings.fallback_to_ssh:
+            raise
+        job.work.stop_point()
+        name = job.frontend.host.name
+        job.frontend.emit(Notice(f"{error.message}; it travels through ssh", name))
+        return by(WAYS["ssh"])
+
+
+class MirrorsError(HostError):
+    """No mirror gave an object; each says why."""
+
+
+# --- pushed through the connection ---
+
+
+def push_head(job: Job, action: Seal) -> list[str]:
+    """Send the head of an image, which is no part of a pack, and comes from no mirror."""
+    assert job.frontend.platform is not None, "a frontend is probed first"  # noqa: S101
+    call = scripts.call(job.frontend.platform, action, job.token)
+    size_bytes = min(HEAD_BYTES, action.artefact.size_bytes)
+    _push(job, call, job.image(action), (0, size_bytes), "seal")
+    return []
+
+
+def _push_pack(job: Job, action: Stage) -> list[str]:
+    answer = job.frontend.ask(scripts.staged_call(action.pack_sha256))
+    have, free_kib = int(answer.first("have", "0")), answer.first("free_kib")
+    if have == action.size_bytes:
+        return ["the pack is there"]
+    if free_kib.isdigit() and int(free_kib) * 1024 < action.size_bytes - have:
+        raise HostError(
+            f"{free_kib} KiB are free for the pack, which needs {action.size_bytes - have} bytes",
+            hint="make room there, or name another folder (staging) in the inventory",
+        )
+    have = have if have < action.size_bytes else 0
+    call = scripts.stage_call(job.token, action.pack_sha256, action.size_bytes, have)
+    _push(job, call, job.pack(action), (have, action.size_bytes), "stage")
+    return _went_on(have)
+
+
+def _push_image(job: Job, action: Fill) -> list[str]:
+    artefact = action.artefact
+    answer = job.frontend.ask(scripts.filled_call(action.slot, artefact.sha256))
+    have = int(answer.first("have", str(HEAD_BYTES)))
+    call = scripts.fill_call(job.token, action.slot, artefact, have)
+    _push(job, call, job.image(action), (have, artefact.size_bytes), "fill", HEAD_BYTES)
+    return _went_on(have - HEAD_BYTES)
+
+
+def _went_on(have: int) -> list[str]:
+    return [f"went on behind {have} bytes of a cut transfer"] if have else []
+
+
+def _push(  # noqa: PLR0917 - a stream and where it goes
+    job: Job, call: str, path: Path, span: tuple[int, int], step: str, told_from: int = 0
+) -> None:
+    size_bytes = span[1] - span[0]
+    payload = _counted(
+        job, stream(path, *span, _buckets(job), job.work.stop_point), step, told_from
+    )
+    timeout_s = read_timeout_s(job.frontend.host, size_bytes)
+    job.frontend.ask(call, payload, timeout_s=timeout_s)
+
+
+def _buckets(job: Job) -> tuple[Bucket, ...]:
+    own = job.settings.host_bandwidth
+    both = (Bucket(own) if own else None, job.work.total)
+    return tuple(bucket for bucket in both if bucket is not None)
+
+
+def _counted(
+    job: Job, pieces: Iterator[tuple[int, memoryview]], step: str, told_from: int
+) -> Iterator[memoryview]:
+    """Yield the pieces, and tell how far the work is."""
+    told_at, name, end = 0.0, job.frontend.host.name, 0
+    for offset, piece in pieces:
+        yield piece
+        job.work.tally.sent_bytes += len(piece)
+        end = offset + len(piece)
+        if time.monotonic() - told_at >= TELL_EVERY_S:
+            told_at = time.monotonic()
+            job.frontend.emit(Progress(step, end - told_from, name))
+    job.frontend.emit(Progress(step, end - told_from, name))
 
 
 def stream(
     path: Path,
     start: int,
     end: int,
-    *,
-    step: str,
-    subject: str,
-    emit: Emit,
-    stop: Callable[[], None],
-) -> Iterator[memoryview]:
-    """Yield the bytes of a file from `start` to `end`, and tell how far the work is.
+    buckets: tuple[Bucket, ...] = (),
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, memoryview]]:
+    """Yield the bytes of a file from `start` to `end`, each piece with its offset.
 
     `stop` is called between pieces; it raises to end the work.
     """
-    told_at, done = 0.0, 0
+    slowest = min((bucket.bytes_per_s for bucket in buckets), default=PIECES_PER_S * READ_BYTES)
+    piece_bytes = max(1, min(READ_BYTES, slowest // PIECES_PER_S))
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(start)
-            while done < end - start:
+            while start < end:
                 stop()
-                piece = file.read(min(READ_BYTES, end - start - done))
+                piece = file.read(min(piece_bytes, end - start))
                 if not piece:
                     raise VerificationError(f"{path} became shorter while it was sent")
-                yield memoryview(piece)
-                done += len(piece)
-                if time.monotonic() - told_at >= TELL_EVERY_S:
-                    told_at = time.monotonic()
-                    emit(Progress(step, done, subject))
+                for bucket in buckets:
+                    bucket.take(len(piece))
+                yield start, memoryview(piece)
+                start += len(piece)
     except OSError as error:
         raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
-    emit(Progress(step, done, subject))
+
+
+# --- pulled from mirrors ---
+
+
+def _pull_pack(job: Job, action: Stage) -> list[str]:
+    sha256, size_bytes = action.pack_sha256, action.size_bytes
+    reach = _reach(job, sha256, size_bytes)
+    return _pull(job, scripts.fetch_call(job.token, sha256, size_bytes, reach), reach)
+
+
+def _pull_image(job: Job, action: Fill) -> list[str]:
+    artefact = action.artefact
+    reach = _reach(job, artefact.sha256, artefact.size_bytes)
+    return _pull(job, scripts.pull_call(job.token, action.slot, artefact, reach), reach)
+
+
+def _reach(job: Job, sha256: str, size_bytes: int) -> scripts.MirrorReach:
+    rate = job.settings.host_bandwidth or 0
+    slowest = min(rate or SLOWEST_BYTES_PER_S, SLOWEST_BYTES_PER_S)
+    urls = tuple(f"{mirror.rstrip('/')}/{sha256}" for mirror in job.settings.mirrors)
+    return scripts.MirrorReach(urls, MIRROR_TIMEOUT_S + 2 * size_bytes // slowest, rate)
+
+
+def _pull(job: Job, call: str, reach: scripts.MirrorReach) -> list[str]:
+    timeout_s = job.frontend.host.ssh.command_timeout_s + 2 * reach.timeout_s * len(reach.urls)
+    answer = job.frontend.try_(call, timeout_s=timeout_s)
+    pulled = answer.first("pulled", "0")
+    job.work.tally.pulled_bytes += int(pulled) if pulled.isdigit() else 0
+    failed = answer.all("failed_mirror")
+    error = scripts.error_of(answer, job.frontend.host.name)
+    if error is not None and failed:
+        raise MirrorsError(f"{error.message}: {'; '.join(failed)}", hint=error.hint) from error
+    if error is not None:
+        raise error
+    told = [f"from {answer.first('mirror')}"] if answer.first("mirror") else ["it is there"]
+    return told + [f"not from {why}" for why in failed]
+
+
+WAYS: dict[str, Way] = {
+    "ssh": Way(_push_pack, _push_image),
+    "http": Way(_pull_pack, _pull_image),
+}

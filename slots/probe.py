@@ -48,8 +48,12 @@ def parse(answer: Answer, slots: SlotSet) -> FrontendState:
         clock_epoch_s=fields.number("clock"),
         copies_bytes=fields.text("dd_bytes") == "yes",
         downloaders=answer.all("downloader"),
-        staging_free_bytes=fields.number("staging_free") if fields.text("staging_free") else None,
+        staging_free_bytes=_staging_free(fields),
     )
+
+
+def _staging_free(fields: "_Fields") -> int | None:
+    return fields.number("staging_free_kib") * 1024 if fields.text("staging_free_kib") else None
 
 
 class _Fields:

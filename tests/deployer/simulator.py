@@ -37,6 +37,7 @@ from slots.slot import (
     SlotState,
     SlotStatus,
     Verdict,
+    Written,
     active,
 )
 
@@ -67,6 +68,8 @@ class SimulatedSlot:
     mounted: str = ""  # digest of the image that was mounted
     inner_mounts: bool = False
     damaged: bool = False  # a bit of the body is not what was written
+    written: tuple[str, int] = ("", 0)  # of which image a cut transfer left how much
+    part_damaged: bool = False  # a bit of that is not what was written
 
     @property
     def whole(self) -> str:
@@ -77,6 +80,7 @@ class SimulatedSlot:
     def forget(self) -> None:
         """Lose all records."""
         self.record, self.writing, self.proof, self.verdict = None, False, "", None
+        self.written = ("", 0)
 
 
 def head_of(sha256: str) -> str:
@@ -122,6 +126,7 @@ class Frontend:
             proof=proof,
             verdict=cell.verdict[0] if cell.verdict and cell.verdict[1] == held else None,
             missing_mounts=("dev",) if cell.mounted and not cell.inner_mounts else (),
+            written=Written(*cell.written) if cell.writing and cell.written[0] else None,
         )
 
     @property
@@ -158,20 +163,26 @@ class Frontend:
                 yield
                 cell.inner_mounts = False
                 yield
-                cell.mounted = ""
+                cell.mounted, cell.proof = "", ""  # a proof is of one mount
             case Erase(slot):
                 cell = self._writable(slot)
                 yield
                 cell.writing, cell.record, cell.proof, cell.verdict = True, None, "", None
+                if cell.head:
+                    cell.written, cell.part_damaged = ("", 0), False
                 yield
                 cell.head = ""
             case Fill(slot, artefact):
                 cell = self._writable(slot)
                 assert not cell.head, "a body is written only under an erased head"
                 yield
+                if cell.written[0] != artefact.sha256:
+                    cell.written, cell.part_damaged = (artefact.sha256, 0), False
                 cell.body = f"part of {artefact.sha256}"
                 yield
-                cell.body, cell.damaged = artefact.sha256, False
+                cell.written = (artefact.sha256, artefact.size_bytes // 2)
+                yield
+                cell.body, cell.damaged = artefact.sha256, cell.part_damaged
             case Stage(pack_sha256, _):
                 yield
                 self.staged = f"part of {pack_sha256}"
@@ -184,6 +195,8 @@ class Frontend:
                 assert old.record, "a patch begins with an image that is known"
                 assert old.record.sha256 == old_sha256, "and with no other"
                 yield
+                cell.written, cell.part_damaged = ("", 0), False
+                yield
                 cell.body = f"part of {artefact.sha256}"
                 yield
                 cell.body, cell.damaged = artefact.sha256, old.damaged
@@ -194,7 +207,7 @@ class Frontend:
                 yield
                 cell.record = record_of(artefact, release)
                 yield
-                cell.writing = False
+                cell.writing, cell.written, cell.part_damaged = False, ("", 0), False
                 yield
                 self.staged = ""
             case Prove(slot):

@@ -33,8 +33,11 @@ def nothing(frontend: Frontend, action: Action) -> None:
     del frontend, action
 
 
-def run_plan(frontend: Frontend, fault: Fault = nothing, stop_at: int = 99) -> list[Action]:
+def run_plan(
+    frontend: Frontend, fault: Fault = nothing, stop_at: int = 99, plan: Plan | None = None
+) -> list[Action]:
     done: list[Action] = []
+    told: list[str] = []
 
     def run(action: Action) -> None:
         fault(frontend, action)
@@ -48,7 +51,7 @@ def run_plan(frontend: Frontend, fault: Fault = nothing, stop_at: int = 99) -> l
         if len(done) >= stop_at:
             raise HostError("stopped by the admin")
 
-    perform(planned(frontend), run, stop_point)
+    perform(plan or planned(frontend), run, stop_point, told.append)
     return done
 
 

@@ -18,6 +18,9 @@ SET = SlotSet(
     (Slot(SlotName.A, "/dev/a", "/w/cgi1"), Slot(SlotName.B, "/dev/b", "/w/cgi2")),
 )
 PROBE = {
+    "clock": "1700000000",
+    "dd_bytes": "yes",
+    "staging_free_kib": "4711",
     "platform": "Linux",
     "boot_id": "boot",
     "link_kind": "link",
@@ -28,6 +31,7 @@ PROBE = {
         for key, value in (
             ("device_kind", "device"),
             ("size", "1048576"),
+            ("sector", "512"),
             ("state", "ready"),
             ("head_sha256", "ab"),
             ("mounted", "yes"),

@@ -38,7 +38,7 @@ SLOT_BYTES = 1 << 20
 ALIKE = (
     *("cat", "chmod", "cp", "cut", "date", "df", "grep", "gzip", "mkdir", "mkfifo", "od"),
     *("readlink", "rm", "rmdir"),
-    *("sed", "sleep", "sort", "tail", "touch", "tr", "wc"),
+    *("sed", "sleep", "sort", "tail", "tee", "touch", "tr", "wc"),
 )
 
 

@@ -140,7 +140,7 @@ begin_download() { # in the child, before it becomes the command
     [ -z "$download_into" ] || exec >"$download_into"
     [ -p "$download_to" ] || {
         # The size of a file ends what never ends: nothing that a server says is believed.
-        ulimit -c 0 || :
+        trap '' XFSZ
         ulimit -f "$((object_bytes / 512 + 1))" || :
     }
 }
@@ -167,7 +167,7 @@ download_curl() { # URL FILE-OR-PIPE
     set -- -o "$2"
     [ "$fetch_before" -eq 0 ] || set -- -C - "$@"
     [ "$mirror_rate" = 0 ] || set -- --limit-rate "$mirror_rate" "$@"
-    run_download curl -q -f -s -S --connect-timeout "$CONNECT_S" --speed-limit 1 \
+    run_download curl -q -f -s -S --connect-timeout "$CONNECT_S" --speed-limit 1000 \
         --speed-time "$STALL_S" -w '%{http_code}' "$@" "$download_url" || {
         curl_status=$?
         # A mirror that cannot go on in the middle shall begin again.
@@ -195,11 +195,11 @@ download_wget() { # URL FILE-OR-PIPE
     return "$wget_status"
 }
 
-download_busybox() { # URL FILE-OR-PIPE
+download_busybox() { # URL FILE-OR-PIPE; its -T ends some builds by a fault: mirror_s alone ends it
     download_url=$1
     set -- -O "$2"
     [ "$fetch_before" -eq 0 ] || set -- -c "$@"
-    run_download wget -q -T "$STALL_S" "$@" "$download_url"
+    run_download wget -q "$@" "$download_url"
 }
 
 download_fetch() { # URL FILE-OR-PIPE

@@ -33,18 +33,18 @@ probe_transfer() { # with what a pack may be brought here and replayed
     probe_got=$(echo abcdef | dd bs=4 skip=1 count=3 iflag=fullblock,skip_bytes,count_bytes 2>/dev/null) \
         || probe_got=
     if [ "$probe_got" = bcd ]; then say dd_bytes yes; else say dd_bytes no; fi
-    free_bytes "$STAGING"
-    say staging_free "$free_bytes"
+    free_kib "$STAGING"
+    say staging_free_kib "$free_kib"
 }
 
-free_bytes() { # FOLDER, there or not: $free_bytes where it is or will be; empty: unknown
+free_kib() { # FOLDER, there or not: $free_kib where it is or will be; empty: unknown
     free_folder=$1
     until [ -d "$free_folder" ] || [ -z "$free_folder" ]; do
         free_folder=${free_folder%/*}
     done
-    free_bytes=$(df -P -k "${free_folder:-/}" 2>/dev/null | tail -n 1 | {
-        read -r _ _ _ free_kib _ && echo "$((free_kib * 1024))"
-    }) || free_bytes=''
+    free_kib=$(df -P -k "${free_folder:-/}" 2>/dev/null | tail -n 1 | {
+        read -r _ _ _ free_kib _ && echo "$free_kib"
+    }) || free_kib=''
 }
 
 probe_link() {

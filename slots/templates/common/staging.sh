@@ -14,9 +14,9 @@ verb_staged() { # PACK-SHA256
     staged_paths "$1"
     file_bytes "$pack"
     [ "$file_bytes" -gt 0 ] || file_bytes "$partial"
-    free_bytes "$staged_folder"
+    free_kib "$staged_folder"
     say have "$file_bytes"
-    say free "$free_bytes"
+    say free_kib "$free_kib"
 }
 
 verb_stage() { # TOKEN PACK-SHA256 SIZE OFFSET: payload = the pack from OFFSET to SIZE

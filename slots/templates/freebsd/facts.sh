@@ -1,8 +1,9 @@
 # FreeBSD: what a probe asks.
 PLATFORM=FreeBSD
 SLOT_KIND=device
-NEEDED="cat chmod cp cut date dd devfs df diskinfo fstat fsync fuser glabel grep gzip kldload kldstat \
-ln mkdir mkfifo mount mv od ps readlink rm rmdir sed sha256 sleep sort stat sysctl tail tr umount wc"
+NEEDED="cat chmod cp cut date dd devfs df diskinfo fstat fsync fuser glabel grep gzip kldload \
+kldstat ln mkdir mkfifo mount mv od ps readlink rm rmdir sed sha256 sleep sort stat sysctl tail tee \
+tr umount wc"
 
 need_rights() {
     [ "$(id -u)" -eq 0 ] || refuse "this needs root on the host"

@@ -2,7 +2,7 @@
 PLATFORM=sandbox
 SLOT_KIND="file"
 NEEDED="cat chmod cp cut date dd df grep gzip ln mkdir mkfifo mv od readlink rm rmdir sed sha256sum \
-sleep sort stat sync tail tr wc xargs"
+sleep sort stat sync tail tee tr wc xargs"
 
 need_rights() { :; }
 

@@ -1,0 +1,124 @@
+"""A web server of objects on this machine, with a folder for each way in which a mirror fails."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PIECE = 4096
+
+
+class Mirror:
+    """What the server has, and what it was asked for."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.objects: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str]] = []  # folder, range
+        self.let_go = threading.Event()
+
+    def url(self, folder: str, name: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{folder}/{name}"
+
+
+@contextmanager
+def mirror() -> Iterator[Mirror]:
+    """Serve until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            _, folder, name = self.path.split("/")
+            serve(self, made, folder, name)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its base has it
+            del format, args
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = Mirror(server.server_address[1])
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield made
+    finally:
+        made.let_go.set()
+        server.shutdown()
+        server.server_close()
+
+
+def serve(  # noqa: C901 - a case for each way
+    request: BaseHTTPRequestHandler, mirror: Mirror, folder: str, name: str
+) -> None:
+    """Answer as the folder says."""
+    asked = request.headers.get("Range", "")
+    mirror.asked.append((folder, asked))
+    data = mirror.objects.get(name)
+    if data is None or folder == "empty":
+        request.send_error(404)
+        return
+    match folder:
+        case "good":
+            whole(request, data, asked)
+        case "noranges":
+            whole(request, data, "")
+        case "wrong":
+            whole(request, bytes(len(data)), asked)
+        case "old":
+            whole(request, b"an older object" * 100, asked)
+        case "short":
+            whole(request, data[: len(data) // 2], asked)
+        case "broken":  # promises all, gives half
+            headers(request, 200, len(data))
+            request.wfile.write(data[: len(data) // 2])
+        case "hang":
+            mirror.let_go.wait(60)
+        case "stalls":
+            headers(request, 200, len(data))
+            request.wfile.write(data[:PIECE])
+            request.wfile.flush()
+            mirror.let_go.wait(60)
+        case "endless":
+            headers(request, 200, None)
+            endless(request)
+        case "redirect":
+            request.send_response(302)
+            request.send_header("Location", f"/elsewhere/{name}")
+            request.end_headers()
+        case _:
+            request.send_error(404)
+
+
+def headers(request: BaseHTTPRequestHandler, status: int, length: int | None) -> None:
+    request.send_response(status)
+    if length is not None:
+        request.send_header("Content-Length", str(length))
+    request.end_headers()
+
+
+def whole(request: BaseHTTPRequestHandler, data: bytes, asked: str) -> None:
+    """Send it, from where the client asked on."""
+    start = int(asked.removeprefix("bytes=").rstrip("-") or 0)
+    if start >= len(data):
+        request.send_error(416)
+        return
+    request.send_response(206 if start else 200)
+    if start:
+        request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+    request.send_header("Content-Length", str(len(data) - start))
+    request.end_headers()
+    request.wfile.write(data[start:])
+
+
+def endless(request: BaseHTTPRequestHandler) -> None:
+    """Send until nobody listens."""
+    try:
+        while True:
+            request.wfile.write(bytes(1 << 16))
+    except OSError:
+        pass
+
+
+def closed_port() -> int:
+    """Return a port of this machine where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

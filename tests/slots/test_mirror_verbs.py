@@ -1,0 +1,201 @@
+"""Packs and images that a host pulls from mirrors: how each may fail, and the next one."""
+
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slots import scripts
+from slots.actions import Erase, Seal
+from slots.sandbox import Sandbox
+from slots.slot import Slot, SlotName, SlotSet
+from tests.slots import images, packs
+from tests.slots.hosts import Host
+from tests.slots.mirrors import Mirror, closed_port, mirror
+
+B = SlotName.B
+SLOT_BYTES = 2 << 20
+# What the verbs need besides a program that downloads.
+BASE = (
+    *("cat", "chmod", "cp", "cut", "date", "dd", "df", "env", "grep", "gzip", "ln", "mkdir"),
+    *("mkfifo", "mv", "od", "readlink", "rm", "rmdir", "sed", "sha256sum", "sleep", "stat"),
+    *("sync", "tail", "tee", "tr", "wc", "xargs"),
+)
+HASTE = "CONNECT_S=2 STALL_S=1\n"  # a test does not wait as long as an admin
+PATIENCE_S = 8  # for busybox, which does not see by itself that nothing comes
+CHANCE = random.Random(7)  # noqa: S311 - bytes of a test
+PACK = packs.Pack(CHANCE.randbytes(300_000))
+IMAGE = images.of_bytes(CHANCE.randbytes(700_000), "squashfs")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Mirror]:
+    with mirror() as made:
+        made.objects[PACK.sha256] = PACK.data
+        made.objects[IMAGE.artefact.sha256] = IMAGE.data
+        yield made
+
+
+@pytest.fixture(params=["curl", "wget", "busybox"])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
+    """A host that has this one program to download with."""
+    program = shutil.which(request.param)
+    if program is None:
+        pytest.skip(f"needs {request.param}")
+    if request.param == "busybox":
+        busybox_downloads(program, request.getfixturevalue("server"))
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name in BASE:
+        found = shutil.which(name)
+        assert found is not None
+        (commands / name).symlink_to(found)
+    (commands / ("wget" if request.param == "busybox" else request.param)).symlink_to(program)
+    for name in "ab":
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(SLOT_BYTES)
+    slots = SlotSet(
+        name="cgi",
+        link=f"{tmp_path}/cgi",
+        slots=(
+            Slot(SlotName.A, f"{tmp_path}/a", f"{tmp_path}/1"),
+            Slot(B, f"{tmp_path}/b", f"{tmp_path}/2"),
+        ),
+        records=f"{tmp_path}/records of it",
+    )
+    return Host(replace(Sandbox(), path=str(commands)), slots)
+
+
+def busybox_downloads(program: str, server: Mirror) -> None:
+    """Skip where the program itself falls: a static one may lack what looks up names."""
+    url = server.url("good", PACK.sha256)
+    done = subprocess.run((program, "wget", "-q", "-O", "/dev/null", url), check=False)
+    if done.returncode:
+        pytest.skip(f"busybox wget does not run here: status {done.returncode}")
+
+
+def staged(host: Host) -> Path:
+    return Path(host.slots.records) / "staging/cgi" / f"{PACK.sha256}.pack"
+
+
+def fetch(host: Host, token: str, *urls: str, timeout_s: int = 20) -> scripts.Answer:
+    reach = scripts.MirrorReach(urls, timeout_s)
+    return host.run(HASTE + scripts.fetch_call(token, PACK.sha256, PACK.size_bytes, reach))
+
+
+def pull(host: Host, token: str, *urls: str, timeout_s: int = 20) -> scripts.Answer:
+    reach = scripts.MirrorReach(urls, timeout_s)
+    return host.run(HASTE + scripts.pull_call(token, B, IMAGE.artefact, reach))
+
+
+def test_the_first_mirror_that_has_the_pack_gives_it(host: Host, server: Mirror) -> None:
+    with host.lock() as token:
+        answer = fetch(host, token, server.url("good", PACK.sha256))
+        assert answer.status == 0, answer
+        assert staged(host).read_bytes() == PACK.data
+        assert answer.first("pulled") == str(PACK.size_bytes)
+        again = fetch(host, token, server.url("empty", PACK.sha256))
+    assert (again.status, again.first("pulled")) == (0, "0")
+
+
+FAULTS = ("wrong", "old", "short", "broken", "hang", "stalls", "endless", "redirect", "empty")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_mirror_that_fails_does_not_stop_the_next_one(
+    host: Host, server: Mirror, fault: str
+) -> None:
+    bad = server.url(fault, PACK.sha256)
+    with host.lock() as token:
+        answer = fetch(host, token, bad, server.url("good", PACK.sha256), timeout_s=PATIENCE_S)
+    assert answer.status == 0, answer
+    assert staged(host).read_bytes() == PACK.data
+    (why,) = answer.all("failed_mirror")
+    assert why.startswith(f"{bad}: ")
+    assert why != f"{bad}: "
+    assert answer.first("mirror") == server.url("good", PACK.sha256)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_image_from_a_mirror_that_fails_is_pulled_from_the_next_one(
+    host: Host, server: Mirror, fault: str
+) -> None:
+    bad, good = (server.url(folder, IMAGE.artefact.sha256) for folder in (fault, "good"))
+    with host.lock() as token:
+        host.do(Erase(B), token)
+        answer = pull(host, token, bad, good, timeout_s=PATIENCE_S)
+        assert answer.status == 0, answer
+        assert answer.first("mirror") == good
+        assert answer.all("failed_mirror")[0].startswith(f"{bad}: ")
+        assert host.do(Seal(B, IMAGE.artefact, "r"), token, IMAGE.head).status == 0
+        assert host.do(images.proof(B, IMAGE.artefact), token).status == 0
+
+
+def test_if_all_mirrors_fail_each_says_why_and_nothing_is_kept(host: Host, server: Mirror) -> None:
+    dead = f"http://127.0.0.1:{closed_port()}/{PACK.sha256}"
+    urls = (dead, server.url("wrong", PACK.sha256), f"file:/no/such/{PACK.sha256}")
+    with host.lock() as token:
+        answer = fetch(host, token, *urls)
+        host.do(Erase(B), token)
+        image = pull(host, token, dead, server.url("wrong", IMAGE.artefact.sha256))
+    assert (answer.status, image.status) == (21, 21)
+    assert len(answer.all("failed_mirror")) == 3
+    assert "refused" in answer.all("failed_mirror")[0].lower() or host.platform.path
+    assert "digest" in answer.all("failed_mirror")[1]
+    assert "there is no file" in answer.all("failed_mirror")[2]
+    assert not staged(host).exists()
+    assert "digest" in image.all("failed_mirror")[1]
+
+
+@pytest.mark.parametrize("folder", ["good", "noranges"])
+def test_a_pack_that_was_cut_goes_on_where_it_was(host: Host, server: Mirror, folder: str) -> None:
+    with host.lock() as token:
+        fetch(host, token, server.url("broken", PACK.sha256))
+        partial = staged(host).with_suffix(".partial")
+        had = partial.stat().st_size
+        assert had == PACK.size_bytes // 2
+        answer = fetch(host, token, server.url(folder, PACK.sha256))
+    assert answer.status == 0, answer
+    assert staged(host).read_bytes() == PACK.data
+    if folder == "good":
+        assert server.asked[-1] == ("good", f"bytes={had}-")
+        assert answer.first("pulled") == str(PACK.size_bytes - had)
+
+
+def test_what_a_lying_mirror_began_is_begun_again_by_an_honest_one(
+    host: Host, server: Mirror
+) -> None:
+    with host.lock() as token:
+        fetch(host, token, server.url("stalls", PACK.sha256), timeout_s=3)
+        partial = staged(host).with_suffix(".partial")
+        partial.write_bytes(bytes(1000))
+        answer = fetch(host, token, server.url("good", PACK.sha256))
+    assert answer.status == 0, answer
+    assert staged(host).read_bytes() == PACK.data
+
+
+def test_a_stick_is_a_mirror_too(host: Host, tmp_path: Path) -> None:
+    stick = tmp_path / "usb stick"
+    stick.mkdir()
+    (stick / PACK.sha256).write_bytes(PACK.data)
+    (stick / IMAGE.artefact.sha256).write_bytes(IMAGE.data)
+    with host.lock() as token:
+        assert fetch(host, token, f"file:{stick}/{PACK.sha256}").status == 0
+        host.do(Erase(B), token)
+        answer = pull(host, token, f"file:{stick}/{IMAGE.artefact.sha256}")
+        assert answer.status == 0, answer
+    assert staged(host).read_bytes() == PACK.data
+    written = Path(host.slots.slot(B).device).read_bytes()[: len(IMAGE.data)]
+    assert written == bytes(65_536) + IMAGE.body
+
+
+def test_a_host_that_has_nothing_to_download_with_says_so(host: Host, server: Mirror) -> None:
+    for name in ("curl", "wget"):
+        (Path(host.platform.path) / name).unlink(missing_ok=True)
+    with host.lock() as token:
+        answer = fetch(host, token, server.url("good", PACK.sha256))
+    assert "none of curl, wget, fetch" in answer.first("failed_mirror")
