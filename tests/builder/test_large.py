@@ -92,7 +92,7 @@ def _sparse(path: Path, end: bytes) -> Node:
 
 
 def test_files_behind_the_fourth_gigabyte_of_a_volume_are_read_back(tmp_path: Path) -> None:
-    ends = {name: os.urandom(100_000) for name in "abc"}
+    ends = {name: os.urandom(100_000) for name in "ab"}
     nodes = [_sparse(tmp_path / name, end) for name, end in ends.items()]
     small = {b"/small%d" % number: b"%d" % number * 5000 for number in range(40)}
     layout = plan_layout(
@@ -123,7 +123,7 @@ def test_files_behind_the_fourth_gigabyte_of_a_volume_are_read_back(tmp_path: Pa
     entries = {one.path: one for one in volume.walk()}
     assert volume.violations == []
     assert volume.overlaps() == []
-    assert volume.blocks * 2048 > 12 * GIB
+    assert volume.blocks * 2048 > 8 * GIB - 1
     for name, end in ends.items():
         one = entries[b"/" + name.encode()]
         assert one.size == 4 * GIB - 1
@@ -132,7 +132,7 @@ def test_files_behind_the_fourth_gigabyte_of_a_volume_are_read_back(tmp_path: Pa
         wanted = [node for node in opened.tree() if node.path in small]
         found = {node.path: b"".join(chunks) for node, chunks in opened.contents(wanted)}
     assert found == small == {path: volume.content(entries[path]) for path in small}
-    assert max(one.block for one in entries.values()) * 2048 > 8 * GIB
+    assert max(one.block for one in entries.values()) * 2048 > 4 * GIB
 
 
 @pytest.mark.torture
