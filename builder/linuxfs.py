@@ -4,12 +4,16 @@ Both are given the tree, not the directory: owners, excludes and added entries a
 mkfs.erofs before 1.7 reads a directory: the source if the tree equals it, else a private copy.
 """
 
+import lzma
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
+
+import zstandard
 
 from builder import restore, squashfs, tar
 from builder.contents import pieces
@@ -27,6 +31,12 @@ MKFS_EROFS = Tool("mkfs.erofs", "erofs-utils", "erofs-utils")
 _SQUASHFS_TAR = (4, 5)
 _EROFS_TAR = (1, 7)
 _SQUASHFS_CODECS = {"zstd": "zstd", "zlib": "gzip", "lzma": "xz", "lz4": "lz4", "none": "gzip"}
+_UNPACK: dict[str, squashfs.Unpack] = {
+    "zstd": lambda data: zstandard.decompress(data, max_output_size=squashfs.BLOCK_BYTES),
+    "zlib": zlib.decompress,
+    "lzma": lzma.decompress,
+}
+"""Decompresses a block of inodes; with other codecs none is compressed."""
 _SQUASHFS_STORED = ("-noD", "-noF")
 _EROFS_CODECS = {"zstd": "zstd", "zlib": "deflate", "lzma": "lzma", "lz4": "lz4hc", "none": ""}
 _EROFS_SINCE = {"zstd": "1.8", "zlib": "1.6", "lzma": "1.5 built with liblzma", "lz4": "1.0"}
@@ -75,7 +85,7 @@ def write_squashfs(
         "-mkfs-time", str(latest_s), "-root-mode", f"{tree.nodes[0].mode:o}",
         "-comp", _SQUASHFS_CODECS[codec], "-b", str(cluster_bytes),
         "-processors", str(threads), "-mem", "256M",
-        "-noI",  # squashfs.py says why
+        "-noId" if codec in _UNPACK else "-noI",  # squashfs.py says why
         *_squashfs_level(codec, level),
     ]  # fmt: skip
     total_bytes = sum(node.size for node in tree)
@@ -84,7 +94,8 @@ def write_squashfs(
         feed(MKSQUASHFS, arguments, tar.stream(tree), meter.add, _environment())
         below = {number for node in tree.nodes[1:] for number in (node.uid, node.gid)}
         with out.open("r+b") as image:
-            squashfs.settle_root(image, tree.nodes[0], below, ALIGNMENT_BYTES)
+            unpack = _UNPACK.get(codec, bytes)
+            squashfs.settle_root(image, tree.nodes[0], below, ALIGNMENT_BYTES, unpack)
     return written
 
 

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(
 ROOT = Node(b"", Kind.DIRECTORY, 0o1751, 11, 12, 1_234_567, links=2)
 
 
-def _write(tree: Tree, out: Path) -> bytes:
+def _write(tree: Tree, out: Path, codec: str = "zstd") -> bytes:
     write_squashfs(
-        tree, out, codec="zstd", level=3, cluster_bytes=65_536, threads=2, emit=lambda _event: None
+        tree, out, codec=codec, level=3, cluster_bytes=65_536, threads=2, emit=lambda _event: None
     )
     return out.read_bytes()
 
@@ -73,8 +73,31 @@ def test_the_root_is_found_wherever_its_inode_falls_in_the_blocks(tmp_path: Path
         assert "1970-01-15 06:56" in line
 
 
+@pytest.mark.parametrize("codec", ["zstd", "zlib", "lzma", "lz4", "none"])
+def test_all_tables_are_found_where_the_root_moved_them_to(tmp_path: Path, codec: str) -> None:
+    files = [
+        Node(
+            b"/%04d" % number,
+            Kind.FILE,
+            0o644,
+            7,
+            8,
+            0,
+            size=40_000,
+            content=b"%05d" % number * 8000,
+        )
+        for number in range(1500)
+    ]  # several blocks of fragments, of inodes, and of references to them
+    image = tmp_path / "image"
+    _write(Tree.of([ROOT, *files]), image, codec)
+    assert _listed(image)[0].split()[:2] == ["drwxr-x--t", "11/12"]
+    subprocess.run(["unsquashfs", "-q", "-n", "-d", tmp_path / "out", image], check=True)
+    for number in (0, 749, 1499):
+        assert (tmp_path / "out" / f"{number:04}").read_bytes() == b"%05d" % number * 8000
+
+
 def test_what_is_no_squashfs_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(bytes(200))
     with path.open("r+b") as file, pytest.raises(BuildError, match="not as it was asked for"):
-        settle_root(file, ROOT, set(), 4096)
+        settle_root(file, ROOT, set(), 4096, bytes)
