@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from builder import mtree, places, restore
 from builder.hardlinks import first_files
 from builder.names import SHOWN, listed, shown, text
-from builder.opened import iso9660, witness
+from builder.opened import iso9660
 from builder.opened.erofs import MAGIC, SUPERBLOCK_AT, ErofsImage
 from builder.opened.image import Facts, OpenedImage
 from builder.opened.squashfs import SquashfsImage
@@ -313,6 +313,8 @@ def _verify_entries(path: Path, specification: list[mtree.Described], emit: Emit
             said.append(f"{len(tree)} entries")
         if isinstance(image, iso9660.Iso9660Image):
             with step(emit, "verify", f"{path.name} through pycdlib"):
+                from builder.opened import witness  # noqa: PLC0415 - pycdlib is slow to import
+
                 second = witness.tree(image.volume, path.name)
                 _compare(path, wanted, _described(second, digests))
 

@@ -7,15 +7,6 @@ recipe's `variables`, its own over them, and `name`, the name of the image.
 import stat
 from pathlib import Path
 
-from jinja2 import (
-    Environment,
-    FileSystemLoader,
-    StrictUndefined,
-    TemplateError,
-    TemplateNotFound,
-    TemplateSyntaxError,
-)
-
 from builder.normalise import NewFile, path_of
 from builder.recipe import FileSettings, Recipe
 from builder.scan import stamp_of
@@ -63,6 +54,15 @@ def _copied(new: NewFile, source: Path) -> NewFile:
 
 
 def _rendered(template: Path, variables: dict[str, object]) -> str:
+    from jinja2 import (  # noqa: PLC0415 - the start of every command would wait for it
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+        TemplateError,
+        TemplateNotFound,
+        TemplateSyntaxError,
+    )
+
     environment = Environment(
         loader=FileSystemLoader(template.parent),
         undefined=StrictUndefined,

@@ -56,7 +56,8 @@ class Node:
     @property
     def name(self) -> bytes:
         """The last part of the path; empty for the root."""
-        return self.path.rpartition(b"/")[2]
+        path = self.path
+        return path[path.rfind(b"/") + 1 :]
 
     @property
     def parent(self) -> bytes:
