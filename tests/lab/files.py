@@ -22,7 +22,9 @@ SERVICES = {
     "nginx": "#!/bin/dash\nexec /usr/sbin/nginx 2>>/run/nginx.log\n",
     "fcgiwrap": "fcgiwrap.pl",
     "worker": "worker.pl",
+    "pool": "pool.pl",
 }
+DOWN = ("pool",)  # only where a test starts them
 
 
 def write_key(path: Path) -> str:
@@ -55,6 +57,8 @@ def write_frontend(
         run.parent.mkdir()
         run.write_text(text if text.startswith("#!") else (FRONTEND / text).read_text())
         run.chmod(0o755)
+        if name in DOWN:
+            (run.parent / "down").touch()
     return host_key
 
 
