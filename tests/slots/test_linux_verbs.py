@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from slots import scripts
-from slots.actions import Drain, Erase, Fill, Flip, Mount, Restart, Seal, Unmount
+from slots.actions import Cover, Drain, Erase, Fill, Flip, Mount, Restart, Seal, Unmount
 from slots.errors import VerificationError
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES
+from slots.rules import User
 from slots.slot import (
     DeviceKind,
     HostFile,
@@ -25,6 +27,7 @@ from slots.slot import (
     SlotName,
     SlotSet,
     SlotState,
+    Treatment,
     active,
 )
 from tests.slots import images
@@ -391,3 +394,49 @@ def test_a_second_deployer_is_refused_while_the_first_works(host: Host) -> None:
         answer = host.run(scripts.lock_call("bob@desk", secrets.token_hex(8)))
     assert answer.status == 22
     assert "ann@desk" in answer.first("error")
+
+
+def test_a_slot_that_is_lazily_unmounted_is_not_free_until_its_last_user_is_gone(
+    host: Host, tmp_path: Path
+) -> None:
+    root = host.slots.slot(A).mount_point
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        assert host.do(Mount(A, "squashfs"), token).status == 0
+        held = (*host.before, "sh", "-c", f"cd '{root}' && echo && exec sleep 60")
+        with subprocess.Popen(held, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            inside(host, "umount", "-l", root)
+            (user,) = map(User.parse, host.run(scripts.users_call(A)).all("user"))
+            assert user.pid == holder.pid
+            refused = host.do(Erase(A), token)
+            assert refused.status == 20
+            assert f"is held open by pid {holder.pid} sleep (root)" in refused.first("error")
+            rules = (Service("rest", ("*",), treatment=Treatment.KILL, deadline_s=5),)
+            ended = host.do(Restart(A, rules), token)
+            assert ended.all("ended") == (f"rest: {holder.pid}",)
+            assert host.do(Drain(A, rules, 5), token).all("straggler") == ()
+        assert host.do(Erase(A), token).status == 0
+
+
+def test_users_of_a_slot_are_ended_before_an_unmount_only_if_asked_for(
+    host: Host, tmp_path: Path
+) -> None:
+    root = host.slots.slot(A).mount_point
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        assert host.do(Mount(A, "squashfs"), token).status == 0
+        held = (*host.before, "sh", "-c", f"cd '{root}' && echo && exec sleep 60")
+        with subprocess.Popen(held, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            uncovered = host.do(Cover(A, ()), token)
+            assert uncovered.status == 20
+            assert f"is used by pid {holder.pid} sleep (root), which no rule" in uncovered.first(
+                "error"
+            )
+            assert host.do(Unmount(A), token).status == 20
+            assert host.do(Unmount(A, force=True), token).status == 0
+            assert holder.wait(timeout=5) == -signal.SIGTERM
+        assert not host.probe().status(A).mounted
