@@ -17,6 +17,7 @@ from deployer import console, packs, publish, releases, users
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
 from deployer.fleet_file import load
 from deployer.plan import Goal
+from deployer.prove import prove_all
 from deployer.rollout import Terminated
 from deployer.ssh import connect
 from slots.errors import ConfigError, Exit, Refused, worst
@@ -91,6 +92,9 @@ ForceUnmountOption = Annotated[
         help="End what still uses the slot that is to be written (TERM, then KILL).",
     ),
 ]
+ProveOption = Annotated[
+    bool, typer.Option("--prove", help="Read every slot back first, whatever was proven before.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notices.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The result, or the error, as JSON on stdout.")
@@ -161,6 +165,7 @@ def status(
     inventory: InventoryOption = FLEET,
     hosts: HostsOption = None,
     *,
+    prove: ProveOption = False,
     quiet: QuietOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -168,12 +173,15 @@ def status(
 
     \b
     deploy status
+    deploy status --prove
     deploy status --hosts '@canary' --json
     """  # noqa: D301 - \b keeps the lines of the examples
     with console.sink(quiet=quiet, looks=True) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
+        known = releases.known(RELEASES)
+        unproven = prove_all(ours, known) if prove else ()
         states, failures = probe_all(ours)
-    known = releases.known(RELEASES)
+        failures = (*failures, *(one for one in unproven if one.host in states))
     if json_:
         console.print_json(console.status_json(ours.hosts, ours.set_name, states, failures, known))
     else:

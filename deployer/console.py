@@ -370,7 +370,7 @@ def _status_rows(
             "verdict": str(status.verdict or "-"),
             "mount": "wrong" if status.mount_note else mount,
             "full": f"{percent(image.size_bytes, status.size_bytes)} %" if image else "-",
-            "digest": f"{image.sha256[:12]}{_proof(status)}" if image else "-",
+            "digest": f"{image.sha256[:12]}{_proof(status, state)}" if image else "-",
             "format": image.format if image else "-",
         }
 
@@ -387,10 +387,26 @@ def _status_notes(slots: SlotSet, state: FrontendState, known: Sequence[Release]
             yield f"slot {status.slot.name} lacks its mount {', '.join(status.missing_mounts)}"
 
 
-def _proof(status: SlotStatus) -> str:
+def _proof(status: SlotStatus, state: FrontendState) -> str:
     if status.damaged:
         return " damaged"
-    return "" if status.proven else " unproven"
+    age_s = proof_age_s(status, state)
+    return " unproven" if age_s is None else f" proven {ago(age_s)}"
+
+
+def proof_age_s(status: SlotStatus, state: FrontendState) -> int | None:
+    """Return how long ago the slot was read back, by the host's own clock; None: unproven."""
+    if not status.proven or status.proof is None:
+        return None
+    return max(0, state.clock_epoch_s - status.proof.at_epoch_s)
+
+
+def ago(age_s: int) -> str:
+    """Return a time that has passed as an admin says it."""
+    for unit_s, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if age_s >= 2 * unit_s:
+            return f"{age_s // unit_s} {name} ago"
+    return f"{age_s} s ago"
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -488,12 +504,14 @@ def _state_json(slots: SlotSet, state: FrontendState, known: Sequence[Release]) 
         "formats": list(state.formats),
         "missing_commands": list(state.missing),
         "lock": asdict(state.lock) if state.lock else None,
-        "slots": {str(one.slot.name): _slot_json(one, known) for one in state.statuses},
+        "slots": {str(one.slot.name): _slot_json(one, state, known) for one in state.statuses},
         "rollback": {"ready": hindrance is None, "why_not": hindrance},
     }
 
 
-def _slot_json(status: SlotStatus, known: Sequence[Release]) -> dict[str, Any]:
+def _slot_json(
+    status: SlotStatus, state: FrontendState, known: Sequence[Release]
+) -> dict[str, Any]:
     image = identify(status, known)
     return {
         "device": status.slot.device,
@@ -506,6 +524,7 @@ def _slot_json(status: SlotStatus, known: Sequence[Release]) -> dict[str, Any]:
         "image": asdict(image) if image else None,
         "recorded": status.holds is not None,
         "proven_at_epoch_s": status.proof.at_epoch_s if status.proof and status.proven else None,
+        "proof_age_s": proof_age_s(status, state),
         "damaged": status.damaged,
         "missing_mounts": list(status.missing_mounts),
         "verdict": str(status.verdict) if status.verdict else None,

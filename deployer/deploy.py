@@ -131,7 +131,7 @@ def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     if wish.goal is Goal.DEPLOY:
         image = fleet.inventory.images.get(fleet.set_name)
         found = releases.find(wish.image, out, image)
-        _verify(found, fleet.emit)
+        _verify(found, out, fleet.emit)
     states, failures = probe_all(fleet)
     made = _packs(fleet, wish, found, states, out)
     replan = _planner(wish, found, out, _offers(made))
@@ -211,10 +211,10 @@ def _planner(wish: Wish, found: FoundRelease | None, out: Path, offers: Offers) 
     )
 
 
-def _verify(found: FoundRelease, emit: Emit) -> None:
+def _verify(found: FoundRelease, out: Path, emit: Emit) -> None:
     with step(emit, "verify", found.release.label) as detail:
         formats = {found.only} if found.only else {one.format for one in found.release.artefacts}
-        releases.verify(found, frozenset(formats))
+        releases.verify(found, frozenset(formats), out)
         detail.append(f"{', '.join(sorted(formats))} as {found.folder} says")
 
 

@@ -56,7 +56,7 @@ Replan = Callable[[SlotSet, FrontendState], Plan | Refused | LockedError]
 
 def execute(frontend: Frontend, shown: Plan, replan: Replan, work: Work) -> FrontendState:
     """Lead one frontend to its goal and return what a last probe found there."""
-    with _locked(frontend) as lock:
+    with locked(frontend) as lock:
         frontend, plan = _plan_again(frontend, shown, replan)
         work.stop_point()
         job = Job(frontend, lock.token, work)
@@ -70,7 +70,8 @@ def holder() -> str:
 
 
 @contextmanager
-def _locked(frontend: Frontend) -> Iterator[HeldLock]:
+def locked(frontend: Frontend) -> Iterator[HeldLock]:
+    """Hold the lock of the set."""
     with step(frontend.emit, "lock", frontend.host.name):
         lock = frontend.lock(holder())
     try:

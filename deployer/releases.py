@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from deployer import memory
 from slots.errors import ConfigError, VerificationError
 from slots.index import Index, from_lines
 from slots.manifest import HEAD_BYTES, Artefact, Release
@@ -74,11 +75,18 @@ def known(out: Path) -> tuple[Release, ...]:
     return tuple(_readable(_manifests(out)))
 
 
-def verify(found: FoundRelease, formats: frozenset[str]) -> None:
-    """Read the artefacts of these formats whole; raises VerificationError if one is not itself."""
+def verify(found: FoundRelease, formats: frozenset[str], out: Path | None = None) -> None:
+    """Read the artefacts of these formats whole; raises VerificationError if one is not itself.
+
+    With `out`, where notes are kept, one that was read and has not changed is not read again.
+    """
     for artefact in found.release.artefacts:
-        if artefact.format in formats:
-            _verify(found.path(artefact), artefact)
+        path = found.path(artefact)
+        note = memory.note_path(out, path, artefact) if out else None
+        if artefact.format in formats and not memory.is_noted(note):
+            _verify(path, artefact)
+            if out and note == memory.note_path(out, path, artefact):
+                memory.remember(note)
 
 
 def index_of(found: FoundRelease, artefact: Artefact) -> Index:

@@ -185,7 +185,8 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
             return fill_call(own, slot, artefact)
         case Patch(slot, artefact, pack_sha256, old_sha256):
             _has_head(artefact.size_bytes)
-            return _words("verb_patch", own, slot, artefact.size_bytes, pack_sha256, old_sha256)
+            made = (artefact.size_bytes, artefact.sha256)
+            return _words("verb_patch", own, slot, *made, old_sha256, pack_sha256)
         case Seal(slot, artefact, release):
             _has_head(artefact.size_bytes)
             return _words(

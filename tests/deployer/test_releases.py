@@ -1,10 +1,13 @@
 """Which release is meant, and whether its artefacts are what it says."""
 
 import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from deployer import memory
 from deployer.releases import FoundRelease, find, known, verify
 from slots.errors import ConfigError, VerificationError
 from slots.manifest import HEAD_BYTES, Artefact, Release
@@ -172,3 +175,31 @@ def test_a_size_that_differs_is_told_in_bytes(out: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(VerificationError, match="has 131071 bytes, its release says 131072"):
         verify(found, frozenset({"erofs"}))
+
+
+def test_an_artefact_that_was_read_is_not_read_again_until_it_changes(out: Path) -> None:
+    found, formats = find("cgi-1", out), frozenset({"erofs"})
+    path = out / "cgi-1/cgi.erofs"
+    verify(found, formats, out)
+    assert not (out / memory.FOLDER).exists()  # it changed a moment ago: that is not yet a stamp
+    time.sleep(memory.RACY_S)
+    verify(found, formats, out)
+    (note,) = (out / memory.FOLDER).iterdir()
+    verify(found, formats, out)
+    assert list((out / memory.FOLDER).iterdir()) == [note]
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VerificationError):
+        verify(found, formats, out)
+
+
+def test_a_noted_artefact_is_believed(out: Path) -> None:
+    found = find("cgi-1", out)
+    time.sleep(memory.RACY_S)
+    artefact = found.release.artefacts[0].model_copy(update={"sha256": "0" * 64})
+    memory.remember(memory.note_path(out, found.path(artefact), artefact))
+    lied = replace(found, release=found.release.model_copy(update={"artefacts": (artefact,)}))
+    verify(lied, frozenset({"erofs"}), out)
+    with pytest.raises(VerificationError):
+        verify(lied, frozenset({"erofs"}))

@@ -37,7 +37,7 @@ verb_lock fedcba9876543210 'ann @ desk rm -rf /'
 # mount
 verb_mount fedcba9876543210 B squashfs
 # patch
-verb_patch fedcba9876543210 B 200704 abababababababababababababababababababababababababababababababab cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+verb_patch fedcba9876543210 B 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd abababababababababababababababababababababababababababababababab
 # probe
 each_restart() {
 :

@@ -545,10 +545,45 @@ def service(argv: list[str]) -> None:
             unsupported("service", *argv)
 
 
+def fetch(argv: list[str]) -> None:
+    """Fetch into a file, going on with what is there, or to stdout; a redirect is not followed."""
+    import urllib.error
+    import urllib.request
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    match argv:
+        case ["-q", "-A", "-T", seconds, "-o", "-", url]:
+            target, have = 1, 0
+        case ["-q", "-A", "-R", "-r", "-T", seconds, "-o", path, url]:
+            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            have = os.fstat(target).st_size
+        case _:
+            unsupported("fetch", *argv)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
+    try:
+        with urllib.request.build_opener(Stay).open(request, timeout=float(seconds)) as answer:
+            if have and answer.status != 206:
+                os.ftruncate(target, 0)
+            while data := answer.read(1 << 16):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(target, view) :]
+            if answer.length:
+                die(f"fetch: {url} appears to be truncated")
+    except urllib.error.HTTPError as error:
+        die(f"fetch: {url}: {error.reason}")
+    except (OSError, ValueError) as error:
+        die(f"fetch: transfer timed out: {error}")
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "dd": dd,
     "devfs": devfs,
     "diskinfo": diskinfo,
+    "fetch": fetch,
     "fstat": fstat,
     "fuser": fuser,
     "kldload": kldload,

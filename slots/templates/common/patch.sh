@@ -1,10 +1,10 @@
 # A pack replayed: copies out of the other slot, literals out of the pack, in order into the slot.
-verb_patch() { # TOKEN A|B SIZE PACK-SHA256 OLD-SHA256
+verb_patch() { # TOKEN A|B SIZE SHA256 OLD-SHA256 PACK-SHA256
     own_slot "$1" "$2" "$3"
     need_erased
-    staged_paths "$4"
+    staged_paths "$6"
     [ -f "$pack" ] || refuse "the pack is not in $staged_folder"
-    [ "$(sha256 <"$pack")" = "$4" ] || {
+    [ "$(sha256 <"$pack")" = "$6" ] || {
         rm -f -- "$pack"
         mismatch "the pack in $staged_folder is damaged: it was removed"
     }
@@ -13,7 +13,7 @@ verb_patch() { # TOKEN A|B SIZE PACK-SHA256 OLD-SHA256
     gzip -dc <"$pack" >"$scratch.unpacked" 2>"$scratch.gzip" 3<&- 4>&- &
     feeders=$!
     exec 5<"$scratch.unpacked"
-    read_moves "$3" "$5"
+    read_moves "$3" "$4" "$5"
     (
         trap - EXIT HUP INT PIPE TERM
         replay
@@ -61,7 +61,7 @@ is_number() { # TEXT: digits that this shell counts with
     [ "${#1}" -le "$digits" ]
 }
 
-read_moves() { # SIZE OLD-SHA256: all of the table is checked before a byte is written
+read_moves() { # SIZE SHA256 OLD-SHA256: all of the table is checked before a byte is written
     digits=15
     [ "$((2147483647 + 1))" = 2147483648 ] || digits=9
     IFS= read -r field <&5 && [ "$field" = 'flipslot pack 1' ] || damaged_pack "it is no pack of ours"
@@ -69,9 +69,9 @@ read_moves() { # SIZE OLD-SHA256: all of the table is checked before a byte is w
     unit=$field
     case $unit in 1 | 512) ;; *) damaged_pack "its unit is $unit" ;; esac
     pack_field old
-    [ "$field" = "$2 $old_bytes" ] || damaged_pack "it begins with another image"
+    [ "$field" = "$3 $old_bytes" ] || damaged_pack "it begins with another image"
     pack_field new
-    [ "${field#* }" = "$1" ] || damaged_pack "it makes another image"
+    [ "$field" = "$2 $1" ] || damaged_pack "it makes another image"
     pack_field moves
     moves=$field
     is_number "$moves" && is_number "$old_bytes" && is_number "$1" || damaged_pack "its sizes"
@@ -102,15 +102,17 @@ replay() {
 
 # One dd each: a fork is what a move costs. Disks of FreeBSD answer whole sectors alone.
 move_c_512() {
-    if [ "$move_length" -le 512 ]; then
-        dd if="$old_device" bs=512 skip="$move_first" count="$move_length"
-    else
-        {
-            dd bs=512 skip="$move_first" count=0
-            dd bs=65536 count="$((move_length / 128))"
-            dd bs=512 count="$((move_length % 128))"
-        } <"$old_device"
+    move_to=0
+    if [ "$move_length" -gt 512 ]; then
+        # Up to a whole block, large blocks in the middle, what is left.
+        move_to=$(((128 - move_first % 128) % 128))
+        [ "$move_to" -eq 0 ] || dd if="$old_device" bs=512 skip="$move_first" count="$move_to"
+        move_blocks=$(((move_length - move_to) / 128))
+        dd if="$old_device" bs=65536 skip="$(((move_first + move_to) / 128))" count="$move_blocks"
+        move_to=$((move_to + move_blocks * 128))
+        [ "$move_to" -lt "$move_length" ] || return 0
     fi
+    dd if="$old_device" bs=512 skip="$((move_first + move_to))" count="$((move_length - move_to))"
 }
 move_l_512() {
     [ "$move_length" -lt 128 ] || dd bs=65536 count="$((move_length / 128))" iflag=fullblock <&5

@@ -1,0 +1,66 @@
+"""A proof on demand: every slot that holds an image is read back, whatever is remembered of it."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from deployer.deploy import PROBE_PARALLEL, Fleet
+from deployer.execute import locked
+from deployer.frontend import Frontend, read_timeout_s
+from deployer.image import Image, identify
+from deployer.inventory import Host
+from deployer.probe import probe, quietly, reach
+from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from slots import scripts
+from slots.errors import Exit, ProductError, VerificationError
+from slots.events import step
+from slots.manifest import Release
+from slots.slot import FrontendState, SlotName
+
+
+def prove_all(fleet: Fleet, known: Sequence[Release]) -> tuple[Outcome, ...]:
+    """Read the slots of all hosts; the outcomes of those that are not what they should be."""
+
+    def prove(host: Host) -> Outcome:
+        started = time.monotonic()
+        try:
+            with fleet.connect(host, fleet.emit) as way:
+                frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
+                _prove_host(*probe(frontend), known)
+        except ProductError as error:
+            return Outcome.of(host.name, error, time.monotonic() - started)
+        return Outcome(host.name, Exit.DONE)
+
+    stop = Stop()
+    unlimited = Budget(len(fleet.hosts))
+    outcomes = run_hosts(fleet.hosts, prove, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
+    if stop.cause is not None:
+        raise stop.cause
+    return tuple(one for one in outcomes if not one.done)
+
+
+def _prove_host(frontend: Frontend, state: FrontendState, known: Sequence[Release]) -> None:
+    """Read both slots, the second one also if the first is damaged."""
+    damage: list[VerificationError] = []
+    with locked(frontend) as lock:
+        for name, image in _images(state, known):
+            try:
+                _prove_slot(frontend, name, image, lock.token)
+            except VerificationError as error:
+                damage.append(error)
+    if damage:
+        messages = "; ".join(error.message for error in damage)
+        raise VerificationError(messages, hint=damage[0].hint)
+
+
+def _images(state: FrontendState, known: Sequence[Release]) -> Iterator[tuple[SlotName, Image]]:
+    for status in state.statuses:
+        image = identify(status, known)
+        if image is not None:
+            yield status.slot.name, image
+
+
+def _prove_slot(frontend: Frontend, name: SlotName, image: Image, token: str) -> None:
+    assert frontend.platform is not None, "a frontend is probed first"  # noqa: S101
+    call = scripts.call(frontend.platform, image.proof_in(name), token)
+    with step(frontend.emit, f"prove {name}", frontend.host.name):
+        frontend.ask(call, timeout_s=read_timeout_s(frontend.host, image.size_bytes))
