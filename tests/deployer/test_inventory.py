@@ -7,7 +7,7 @@ import pytest
 from deployer.fleet_file import load, parse
 from deployer.inventory import CommandCheck, HttpCheck, Inventory, select, set_name
 from slots.errors import ConfigError
-from slots.slot import MountKind, SlotName
+from slots.slot import MountKind, SlotName, SlotSet, Treatment, Uncovered
 
 SET = """
 [sets.cgi]
@@ -242,3 +242,46 @@ def test_the_example_inventory_is_right() -> None:
     assert example.set_names[0] == "cgi"
     kinds = {mount.kind for mount in example.hosts[0].sets["cgi"].mounts}
     assert kinds == set(MountKind)
+
+
+def rules(text: str) -> SlotSet:
+    return inventory(SET + text + HOSTS).hosts[0].sets["cgi"]
+
+
+def test_a_rule_acts_by_the_command_that_it_names() -> None:
+    slots = rules(
+        """
+[[sets.cgi.services]]
+name = "nginx"
+[[sets.cgi.services]]
+name = "pool"
+graceful = ["sv", "hup", "pool"]
+deadline_s = 60
+[[sets.cgi.services]]
+name = "cgis"
+processes = ["*"]
+user = "www-data"
+action = "kill"
+"""
+    )
+    nginx, pool, cgis = slots.services
+    assert (nginx.treatment, nginx.command, nginx.deadline_s) == (Treatment.RESTART, (), 30.0)
+    assert (pool.treatment, pool.command[1], pool.deadline_s) == (Treatment.GRACEFUL, "hup", 60.0)
+    assert (cgis.treatment, cgis.user, cgis.deadline_s) == (Treatment.KILL, "www-data", 10.0)
+    assert (slots.uncovered, slots.drain_s) == (Uncovered.STOP, 30.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ('restart = ["a"]\ngraceful = ["b"]', "graceful and restart: a rule has one of them"),
+        ('action = "wait"\nrestart = ["a"]', "restart is never run where the action is wait"),
+        ('action = "command"', "the action command needs a `command`"),
+        ('processes = ["a(b"]', "is not the name of a command, or a glob such as php-fpm*"),
+        ('action = "stop"', "action"),
+    ],
+)
+def test_a_rule_that_contradicts_itself_is_told(rule: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules(f'[[sets.cgi.services]]\nname = "x"\n{rule}\n')
+    assert fault in str(caught.value)
