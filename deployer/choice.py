@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from deployer.sizes import megabytes
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.pack import PackFacts
+from slots.patch import SECTOR_BYTES
 from slots.slot import FrontendState, SlotName, SlotStatus
 
 LINE_BYTES_PER_S = 12_500_000.0
@@ -39,6 +40,14 @@ class Choice:
 
     pack: PackFacts | None
     why: str
+    whole_bytes: int  # of the image that would travel without a pack
+
+    @property
+    def sends_bytes(self) -> int:
+        """How many bytes will travel, if nothing fails: of a pack and the head, or of the image."""
+        if self.pack is None:
+            return self.whole_bytes
+        return self.pack.size_bytes + min(HEAD_BYTES, self.pack.new.size_bytes)
 
 
 def choose(
@@ -49,17 +58,27 @@ def choose(
     line_bytes_per_s: float = LINE_BYTES_PER_S,
 ) -> Choice:
     """Choose the way of an image into a slot that is to be written."""
-    held = state.status(target.other)
+    held, whole_bytes = state.status(target.other), _whole_bytes(state.status(target), artefact)
     if held.holds is None or held.damaged:
-        return Choice(None, _without_old(held))
+        return Choice(None, _without_old(held), whole_bytes)
     match offers.get((held.holds.sha256, artefact.sha256)):
         case PackFacts() as pack:
-            why_not = _unable(pack)
-            return Choice(None, why_not) if why_not else _cheaper(pack, line_bytes_per_s)
+            why_not = _unable(state, pack)
+            if why_not:
+                return Choice(None, why_not, whole_bytes)
+            return _cheaper(pack, whole_bytes, line_bytes_per_s)
         case NoPack(why):
-            return Choice(None, why)
+            return Choice(None, why, whole_bytes)
         case None:
-            return Choice(None, "no pack was made")
+            return Choice(None, "no pack was made", whole_bytes)
+
+
+def _whole_bytes(status: SlotStatus, artefact: Artefact) -> int:
+    """Return what is left to send of the whole image: a transfer that was cut goes on."""
+    left = status.written
+    if left is None or left.sha256 != artefact.sha256 or left.size_bytes <= HEAD_BYTES:
+        return artefact.size_bytes
+    return artefact.size_bytes - left.size_bytes + HEAD_BYTES
 
 
 def _without_old(held: SlotStatus) -> str:
@@ -69,24 +88,28 @@ def _without_old(held: SlotStatus) -> str:
     return f"slot {name} holds nothing known to begin with"
 
 
-def _unable(pack: PackFacts) -> str:
+def _unable(state: FrontendState, pack: PackFacts) -> str:
     """Return why this host cannot replay the pack, empty if it can."""
-    del pack
+    if pack.unit == 1 and not state.copies_bytes:
+        return "its dd copies no runs of bytes"
+    sector_bytes = max(status.sector_bytes for status in state.statuses)
+    if pack.unit == SECTOR_BYTES and sector_bytes > SECTOR_BYTES:
+        return f"its disks have sectors of {sector_bytes} bytes"
+    free = state.staging_free_bytes
+    if free is not None and free < pack.size_bytes:
+        return f"no room for a pack of {megabytes(pack.size_bytes)}, {megabytes(free)} are free"
     return ""
 
 
-def _cheaper(pack: PackFacts, line_bytes_per_s: float) -> Choice:
-    whole_s = pack.new.size_bytes / line_bytes_per_s
+def _cheaper(pack: PackFacts, whole_bytes: int, line_bytes_per_s: float) -> Choice:
+    whole_s = whole_bytes / line_bytes_per_s
     pack_s = predicted_s(pack, line_bytes_per_s)
     at = f"at {line_bytes_per_s * 8 / 1e6:g} Mbit/s"
+    took = f"{pack.moves:,} moves, {pack_s:.1f} s instead of {whole_s:.1f} s {at}"
     if pack_s < whole_s:
-        why = f"{pack.moves:,} moves, {pack_s:.0f} s instead of {whole_s:.0f} s {at}"
-        return Choice(pack, why)
-    why = (
-        f"a pack of {megabytes(pack.size_bytes)} would be slower, "
-        f"{pack.moves:,} moves, {pack_s:.0f} s instead of {whole_s:.0f} s {at}"
-    )
-    return Choice(None, why)
+        return Choice(pack, took, whole_bytes)
+    why = f"a pack of {megabytes(pack.size_bytes)} would be slower, {took}"
+    return Choice(None, why, whole_bytes)
 
 
 def predicted_s(pack: PackFacts, line_bytes_per_s: float) -> float:

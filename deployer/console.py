@@ -212,7 +212,18 @@ def show_result(result: Result) -> None:
         console, (*result.outcomes, *result.proposal.refusals, *result.proposal.unreachable)
     )
     _show_spared(console, result.proposal)
+    if result.whole_bytes:
+        _line(console, _travelled(result))
     _line(console, f"{_how_it_ended(result)} (exit {result.status})", style="bold")
+
+
+def _travelled(result: Result) -> str:
+    count = sum(bool(one.travelled_bytes) for one in result.outcomes)
+    hosts = "1 host" if count == 1 else f"{count} hosts"
+    return (
+        f"{megabytes(result.travelled_bytes)} travelled to {hosts}; "
+        f"whole images would have been {megabytes(result.whole_bytes)}"
+    )
 
 
 def _how_it_ended(result: Result) -> str:
@@ -460,12 +471,16 @@ def result_json(result: Result) -> dict[str, Any]:
     document = proposal_json(result.proposal)
     ended = {one.host: one for one in result.outcomes}
     for host in document["hosts"]:
-        if host["name"] in ended:
-            host.update(_outcome_json(ended[host["name"]]))
+        outcome = ended.get(host["name"])
+        if outcome is not None:
+            host.update(_outcome_json(outcome))
+        host["travelled_bytes"] = outcome.travelled_bytes if outcome else None
     return {
         **document,
         "schema": "flipslot.deploy/1",
         "exit_code": result.status,
+        "travelled_bytes": result.travelled_bytes,
+        "whole_bytes": result.whole_bytes,
         "interrupted": result.interrupted is not None,
     }
 

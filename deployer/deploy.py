@@ -6,16 +6,17 @@ load ─► find and verify the release ─► probe ─► packs ─► plan �
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from deployer import packs, releases
-from deployer.choice import NoPack, Offers
+from deployer.choice import LINE_BYTES_PER_S, NoPack, Offers
 from deployer.connection import Connection
 from deployer.execute import Replan, execute
 from deployer.inventory import Host, Inventory, select, set_name
 from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
-from deployer.probe import probe, quietly, reach
+from deployer.probe import probe, reach
 from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
 from deployer.transfer import Bucket, Work
@@ -64,7 +65,7 @@ class Proposal:
     plans: Mapping[str, Plan]
     refusals: tuple[Outcome, ...]  # refused or locked: any of them ends the rollout
     unreachable: tuple[Outcome, ...]  # left out, the others go on
-    replan: Replan  # how each host is planned again under its lock
+    replan: Callable[[Host], Replan]  # how each host is planned again under its lock
     packs: Mapping[str, Path]  # where each pack lies, by its digest
 
     @property
@@ -83,6 +84,18 @@ class Result:
     outcomes: tuple[Outcome, ...]
     exit_code: Exit  # of the hosts
     interrupted: int | None = None  # the exit code of an interruption: it goes before that
+
+    @property
+    def travelled_bytes(self) -> int:
+        """What travelled of packs and images to all hosts."""
+        return sum(one.travelled_bytes or 0 for one in self.outcomes)
+
+    @property
+    def whole_bytes(self) -> int:
+        """What whole images would have been, to the hosts that were written to."""
+        plans = self.proposal.plans
+        begun = [plans[one.host] for one in self.outcomes if one.travelled_bytes is not None]
+        return sum(plan.image.size_bytes for plan in begun if plan.choice is not None)
 
     @property
     def status(self) -> int:
@@ -140,7 +153,7 @@ def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     for host in fleet.hosts:
         if host.name not in states:
             continue
-        match replan(host.sets[fleet.set_name], states[host.name]):
+        match replan(host)(host.sets[fleet.set_name], states[host.name]):
             case Plan() as plan:
                 plans[host.name] = plan
             case refusal:
@@ -178,7 +191,7 @@ def _packs(
         if host.name not in states:
             continue
         state = states[host.name]
-        plan = planned(host.sets[fleet.set_name], state)
+        plan = planned(host)(host.sets[fleet.set_name], state)
         wanted = wanted_pack(state, plan) if isinstance(plan, Plan) else None
         if wanted is None:
             continue
@@ -194,20 +207,22 @@ def _offers(made: Made) -> Offers:
     return {pair: one.facts if isinstance(one, Pack) else one for pair, one in made.items()}
 
 
-def _planner(wish: Wish, found: FoundRelease | None, out: Path, offers: Offers) -> Replan:
+def _planner(
+    wish: Wish, found: FoundRelease | None, out: Path, offers: Offers
+) -> Callable[[Host], Replan]:
     """Return how this wish is planned on a frontend: for the proposal, and again under its lock."""
     if found is None:
         known = releases.known(out)
-        return lambda slots, state: plan_rollback(slots, state, known, allow_bad=wish.allow_bad)
-    return lambda slots, state: plan_deploy(
-        slots,
-        state,
-        found.release,
-        wish.slot,
+        rollback = partial(plan_rollback, known=known, allow_bad=wish.allow_bad)
+        return lambda _: rollback
+    return lambda host: partial(
+        plan_deploy,
+        release=found.release,
+        wanted=wish.slot,
         allow_bad=wish.allow_bad,
         restrict=found.only,
         offers=offers,
-        force_unmount=wish.force_unmount,
+        line_bytes_per_s=host.transfer.host_bandwidth or LINE_BYTES_PER_S,
     )
 
 
@@ -240,14 +255,20 @@ def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ..
 
 
 def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
+    """Execute one host's plan, and say what really travelled for it."""
+    outcome = _execute(fleet, proposal, host, work)
+    return replace(outcome, travelled_bytes=work.tally.bytes)
+
+
+def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
     """Execute one host's plan; what may go wrong there becomes its outcome."""
     started = time.monotonic()
     plan = proposal.plans[host.name]
     try:
         with fleet.connect(host, fleet.emit) as way:
-            frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
+            frontend = reach(way, host, fleet.set_name, fleet.emit)
             frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
-            execute(frontend, plan, proposal.replan, work)
+            execute(frontend, plan, proposal.replan(host), work)
     except (Refused, UnreachableError) as error:
         # It answered the probe and had a plan: now this is a failure like another.
         failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")

@@ -13,7 +13,7 @@ from typing import NoReturn, assert_never
 from deployer import health, transfer
 from deployer.frontend import Frontend, HeldLock, read_timeout_s
 from deployer.plan import Plan
-from deployer.probe import probe
+from deployer.probe import probe, quietly
 from deployer.transfer import Job, Work
 from slots import scripts
 from slots.actions import (
@@ -83,7 +83,7 @@ def locked(frontend: Frontend) -> Iterator[HeldLock]:
 def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Frontend, Plan]:
     """Plan anew under the lock: what was shown must still be what is to be done."""
     with step(frontend.emit, "probe", frontend.host.name):
-        frontend, state = probe(frontend)
+        frontend, state = _asked(frontend)
         match replan(frontend.slots, replace(state, lock=None)):  # the lock is ours now
             case Plan() as plan if plan.same_work(shown):
                 return frontend, plan
@@ -94,6 +94,12 @@ def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Fronte
                 )
             case refusal:
                 raise refusal
+
+
+def _asked(frontend: Frontend) -> tuple[Frontend, FrontendState]:
+    """Probe again; what a probe notices was shown with the plan."""
+    probed, state = probe(quietly(frontend))
+    return replace(probed, emit=frontend.emit), state
 
 
 def _teller(frontend: Frontend) -> Callable[[str], None]:
@@ -302,7 +308,7 @@ def _ask(job: Job, action: scripts.HostAction, timeout_s: float | None) -> scrip
 def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:
     """Believe no step: ask the frontend what serves now."""
     with step(frontend.emit, "confirm", frontend.host.name) as detail:
-        _, state = probe(frontend)
+        _, state = _asked(frontend)
         status = state.status(plan.target)
         proof = status.proof.sha256 if status.proof else ""
         if active(frontend.slots, state) is not plan.target or not status.mounted:

@@ -30,7 +30,7 @@ from slots.actions import (
     Unmount,
 )
 from slots.errors import LockedError, Refused
-from slots.manifest import HEAD_BYTES, Artefact, Release
+from slots.manifest import Artefact, Release
 from slots.slot import (
     FrontendState,
     ImageRecord,
@@ -71,12 +71,8 @@ class Plan:
 
     @property
     def sends_bytes(self) -> int:
-        """How many bytes will travel, if nothing fails: of a pack and the head, or of the image."""
-        if self.choice is None:
-            return 0
-        if self.choice.pack is None:
-            return self.image.size_bytes
-        return self.choice.pack.size_bytes + min(HEAD_BYTES, self.image.size_bytes)
+        """How many bytes will travel, if nothing fails."""
+        return self.choice.sends_bytes if self.choice is not None else 0
 
     def same_work(self, other: "Plan") -> bool:
         """Tell whether both do the same thing, whatever they say about it."""
@@ -339,6 +335,8 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
 
 
 def _travels(plan: Plan, choice: Choice) -> str:
+    if choice.pack is None and choice.whole_bytes < plan.image.size_bytes:
+        return f"the last {megabytes(choice.whole_bytes)} of a cut transfer travel ({choice.why})"
     if choice.pack is None:
         return f"the whole image travels ({choice.why})"
     return (

@@ -51,6 +51,7 @@ class Outcome:
     hint: str = ""
     seconds: float = 0.0
     another_key: bool = False  # the host shows another host key than the known one
+    travelled_bytes: int | None = None  # of packs and images; None: it was not worked on
 
     @classmethod
     def of(cls, host: str, error: ProductError, seconds: float = 0.0) -> "Outcome":

@@ -107,7 +107,8 @@ class Frontend:
         target = self.slots.target(self.link) if self.link else ""
         first, second = (self._status(name) for name in SlotName)
         return FrontendState(
-            "Linux", f"boot{self.boot}", link_kind, target, (first, second), ("squashfs",)
+            *("Linux", f"boot{self.boot}", link_kind, target, (first, second), ("squashfs",)),
+            copies_bytes=True,
         )
 
     def _status(self, name: SlotName) -> SlotStatus:

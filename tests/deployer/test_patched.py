@@ -42,11 +42,16 @@ def test_a_pack_travels_in_place_of_the_image(box: AdminBox) -> None:
     plan = planned(box, "2")
     whole = (folder / "cgi.squashfs").stat().st_size
     assert plan["way"] == "pack"
-    assert plan["actions"][:4] == ["stage", "erase", "patch", "seal"]
+    writing = [one for one in plan["actions"] if one != "cover"]
+    assert writing[:4] == ["stage", "erase", "patch", "seal"]
     assert plan["sends_bytes"] == plan["pack"]["size_bytes"] + 65_536 < whole / 3
-    ran = box.deploy("--image", "cgi-2", "--yes", *ONLY)
+    ran = box.deploy("--image", "cgi-2", "--yes", "--json", *ONLY)
     assert ran.status == 0, ran.stdout
     assert box.served() == "2"
+    result = json.loads(ran.stdout)
+    assert result["travelled_bytes"] == plan["sends_bytes"], "as predicted"
+    assert result["hosts"][0]["travelled_bytes"] == plan["sends_bytes"]
+    assert result["whole_bytes"] == whole
     assert staged(box) == [], "packs do not pile up"
 
 
@@ -56,6 +61,30 @@ def test_back_and_forth_each_way_is_a_pack(box: AdminBox) -> None:
         assert planned(box, version)["way"] == "pack"
         assert box.deploy("--image", f"cgi-{version}", "--yes", *ONLY).status == 0
         assert box.served() == version
+
+
+def test_a_slot_that_was_tampered_with_is_caught_and_the_whole_image_travels(
+    box: AdminBox,
+) -> None:
+    folder = newer(box, "tampered")
+    plan = planned(box, "tampered")
+    assert plan["way"] == "pack"
+    device = device_of(box, plan["active"])
+    data = bytearray(device.read_bytes())
+    data[len(BALLAST) // 2] ^= 1
+    device.write_bytes(data)
+    ran = box.deploy("--image", "cgi-tampered", "--yes", "--json", *ONLY)
+    assert ran.status == 0, ran.stdout
+    assert box.served() == "tampered"
+    notices = [line for line in ran.stderr.splitlines() if '"notice"' in line]
+    assert any("is damaged" in line and "the whole image is written" in line for line in notices)
+    travelled = json.loads(ran.stdout)["travelled_bytes"]
+    assert travelled == plan["sends_bytes"] + (folder / "cgi.squashfs").stat().st_size
+
+
+def device_of(box: AdminBox, slot: str) -> Path:
+    status = json.loads(box.deploy("status", "--json", *ONLY).stdout)
+    return Path(status["hosts"][0]["slots"][slot]["device"])
 
 
 def test_a_frontend_that_holds_something_unknown_gets_the_whole_image(box: AdminBox) -> None:
