@@ -26,7 +26,7 @@ from deployer.deploy import Proposal, Result
 from deployer.image import identify
 from deployer.inventory import Host
 from deployer.packs import Pack
-from deployer.plan import Plan, rollback_hindrance
+from deployer.plan import Plan, rollback_hindrance, told
 from deployer.publish import Published
 from deployer.rollout import Outcome, interruption_code
 from deployer.sizes import megabytes, percent
@@ -388,6 +388,8 @@ def _status_rows(
 
 def _status_notes(slots: SlotSet, state: FrontendState, known: Sequence[Release]) -> Iterator[str]:
     """Yield what is too long for the table."""
+    if state.guard is not None:
+        yield told(state.guard)
     hindrance = rollback_hindrance(slots, state, known)
     if hindrance is not None:
         yield f"no rollback: {hindrance}"
@@ -519,6 +521,7 @@ def _state_json(slots: SlotSet, state: FrontendState, known: Sequence[Release]) 
         "formats": list(state.formats),
         "missing_commands": list(state.missing),
         "lock": asdict(state.lock) if state.lock else None,
+        "guard": asdict(state.guard) if state.guard else None,
         "slots": {str(one.slot.name): _slot_json(one, state, known) for one in state.statuses},
         "rollback": {"ready": hindrance is None, "why_not": hindrance},
     }

@@ -16,7 +16,7 @@ from deployer.execute import Replan, execute
 from deployer.inventory import Host, Inventory, select, set_name
 from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
-from deployer.probe import probe, reach
+from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
 from deployer.transfer import Bucket, Work
@@ -268,7 +268,8 @@ def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcom
         with fleet.connect(host, fleet.emit) as way:
             frontend = reach(way, host, fleet.set_name, fleet.emit)
             frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
-            execute(frontend, plan, proposal.replan(host), work)
+            again = partial(fleet.connect, host, quietly(frontend).emit)
+            execute(frontend, plan, proposal.replan(host), work, again)
     except (Refused, UnreachableError) as error:
         # It answered the probe and had a plan: now this is a failure like another.
         failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")

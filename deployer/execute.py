@@ -6,11 +6,13 @@ The only loop that changes a frontend. What it reports is read back from the hos
 import getpass
 import platform as box
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn, assert_never
 
 from deployer import health, transfer
+from deployer.connection import Connection
 from deployer.frontend import Frontend, HeldLock, read_timeout_s
 from deployer.plan import Plan
 from deployer.probe import probe, quietly
@@ -18,8 +20,11 @@ from deployer.transfer import Job, Work
 from slots import scripts
 from slots.actions import (
     Action,
+    Arm,
     Check,
+    Confirm,
     Cover,
+    Disarm,
     Drain,
     Erase,
     Fill,
@@ -54,13 +59,22 @@ RESTART_TIMEOUT_S = 120.0  # for each service
 Replan = Callable[[SlotSet, FrontendState], Plan | Refused | LockedError]
 
 
-def execute(frontend: Frontend, shown: Plan, replan: Replan, work: Work) -> FrontendState:
-    """Lead one frontend to its goal and return what a last probe found there."""
+Connect = Callable[[], AbstractContextManager[Connection]]
+
+
+def execute(
+    frontend: Frontend, shown: Plan, replan: Replan, work: Work, again: Connect
+) -> FrontendState:
+    """Lead one frontend to its goal and return what a last probe found there.
+
+    `again` connects once more, as anybody would: what is confirmed is within reach.
+    """
     with locked(frontend) as lock:
         frontend, plan = _plan_again(frontend, shown, replan)
         work.stop_point()
         job = Job(frontend, lock.token, work)
-        perform(plan, lambda action: _run_action(job, action), work.stop_point, _teller(frontend))
+        run = partial(_run_action, job, again=again)
+        perform(plan, run, work.stop_point, _teller(frontend))
         return _read_back(frontend, plan)
 
 
@@ -149,13 +163,15 @@ def _attempt(plan: Plan, action: Action, run: Callable[[Action], None], *, flipp
     """Run one action; what fails behind the flip and speaks against the image is undone."""
     try:
         run(action)
+    except RolledBackError:
+        raise  # by the guard: there is nothing left to undo
     except (UnreachableError, LockedError, LockLostError) as error:
         if not flipped:
             raise
         raise HostError(
             f"{error.message}, after the flip: slot {plan.target} serves "
             f"{plan.image.release}, not yet checked",
-            hint="deploy again: it goes on from there",
+            hint=_what_next(plan),
         ) from error
     except ProductError as error:
         if not flipped or not _doubts_the_image(action):
@@ -175,6 +191,12 @@ def _behind_the_proof(action: Action, waiting: list[Action]) -> list[Action]:
         return waiting
     proofs = [number for number, one in enumerate(waiting) if isinstance(one, Prove)]
     return waiting[proofs[0] + 1 :]
+
+
+def _what_next(plan: Plan) -> str:
+    if any(isinstance(action, Arm) for action in plan.actions):
+        return "deploy again, or `deploy confirm`; else the guard of that frontend goes back"
+    return "deploy again: it goes on from there"
 
 
 def _doubts_the_image(action: Action) -> bool:
@@ -197,6 +219,8 @@ def _undo(plan: Plan, run: Callable[[Action], None], cause: ProductError) -> NoR
             continue  # not on this evidence: the next deploy of it restarts and checks again
         try:
             run(action)
+        except RolledBackError:
+            raise  # the guard was faster
         except ProductError as error:
             if isinstance(action, Prove | Mount | Flip):
                 raise HostError(
@@ -222,11 +246,11 @@ def _doubt(plan: Plan, trouble: list[tuple[Action, ProductError]]) -> str:
     )
 
 
-def _run_action(job: Job, action: Action) -> None:
+def _run_action(job: Job, action: Action, again: Connect) -> None:
     """Run one action on the frontend."""
     frontend, name = job.frontend, type(action).__name__.lower()
     with step(frontend.emit, name, frontend.host.name, _total(action)) as detail:
-        detail.extend(_run(job, action))
+        detail.extend(_run(job, action, again))
 
 
 def _total(action: Action) -> int | None:
@@ -240,7 +264,9 @@ def _total(action: Action) -> int | None:
             return None
 
 
-def _run(job: Job, action: Action) -> list[str]:  # noqa: C901, PLR0911 - a case for each kind
+def _run(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
+    job: Job, action: Action, again: Connect
+) -> list[str]:
     """Return what is worth telling of an action that went well."""
     frontend = job.frontend
     match action:
@@ -265,7 +291,15 @@ def _run(job: Job, action: Action) -> list[str]:  # noqa: C901, PLR0911 - a case
             longest_s = max((deadline_s, *(one.deadline_s for one in services)))
             answer = _ask(job, action, frontend.host.ssh.command_timeout_s + longest_s)
             return [_drained(answer, action)]
-        case Unmount() | Erase() | Mount() | Cover() | Judge():
+        case Arm(slot, _, seconds, _):
+            _arm(job, action)
+            return [f"goes back to slot {slot.other} unless confirmed within {seconds} s"]
+        case Confirm():
+            with again() as connection:
+                anew = replace(frontend, connection=connection)
+                _ask(replace(job, frontend=anew), action, None)
+            return ["over a new connection"]
+        case Unmount() | Erase() | Mount() | Cover() | Judge() | Disarm():
             _ask(job, action, None)
             return []
         case Flip(slot):
@@ -305,9 +339,16 @@ def _ask(job: Job, action: scripts.HostAction, timeout_s: float | None) -> scrip
     return job.frontend.ask(scripts.call(platform, action, job.token), timeout_s=timeout_s)
 
 
+def _arm(job: Job, action: Arm) -> None:
+    platform = job.frontend.platform
+    assert platform is not None, "a frontend is probed before it is changed"  # noqa: S101
+    payload = scripts.guard_payload(platform, job.frontend.slots, action, job.token)
+    job.frontend.ask(scripts.call(platform, action, job.token), (payload,))
+
+
 def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:
     """Believe no step: ask the frontend what serves now."""
-    with step(frontend.emit, "confirm", frontend.host.name) as detail:
+    with step(frontend.emit, "reread", frontend.host.name) as detail:
         _, state = _asked(frontend)
         status = state.status(plan.target)
         proof = status.proof.sha256 if status.proof else ""

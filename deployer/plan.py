@@ -15,8 +15,11 @@ from deployer.refusals import bad, damaged, no_artefact, unfit, unwritable, why_
 from deployer.sizes import megabytes, percent
 from slots.actions import (
     Action,
+    Arm,
     Check,
+    Confirm,
     Cover,
+    Disarm,
     Drain,
     Erase,
     Fill,
@@ -33,6 +36,8 @@ from slots.errors import LockedError, Refused
 from slots.manifest import Artefact, Release
 from slots.slot import (
     FrontendState,
+    Guard,
+    GuardState,
     ImageRecord,
     LinkKind,
     SlotName,
@@ -252,12 +257,18 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     mounted = status.mounted and not status.missing_mounts
     judged = status.verdict is Verdict.GOOD  # since the link was set to it: a flip drops verdicts
     actions: tuple[Action, ...] = ()
-    if writing.actions or not (served is target and status.proven and judged and mounted):
+    undo: tuple[Action, ...] = ()
+    open_guard = state.guard is not None and state.guard.state is not GuardState.FIRED
+    begun = bool(writing.actions) or open_guard
+    if begun or not (served is target and status.proven and judged and mounted):
+        undo = _way_back(slots, state, target)
+        # Before anything else: a guard of a run that was cut would go back amid this one.
+        disarm = (Disarm(target),) if open_guard else ()
         # Read back before every switch: an earlier proof says nothing of the disk since then.
         prove = image.proof_in(target)
         early = _covered(slots, served, target) if writing.actions else ()
-        actions = (*early, *writing.actions, prove, *_switch(slots, served, target, image))
-    undo = _way_back(slots, state, target) if actions else ()
+        switch = _switch(slots, served, target, image, guarded=bool(undo))
+        actions = (*disarm, *early, *writing.actions, prove, *switch)
     plan = Plan(
         *(goal, served, target, image, actions, undo, ()),
         fallback=writing.fallback,
@@ -267,21 +278,29 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
 
 
 def _switch(
-    slots: SlotSet, served: SlotName | None, target: SlotName, image: Image
+    slots: SlotSet, served: SlotName | None, target: SlotName, image: Image, *, guarded: bool
 ) -> tuple[Action, ...]:
-    """Mount always: a mount that was cut may lack what belongs inside it."""
+    """Mount always: a mount that was cut may lack what belongs inside it.
+
+    A guard is armed where there is a way back.
+    """
+    leave = _move(slots, target)
+    arm = (Arm(target, image.release, slots.confirm_s, leave),) if guarded else ()
     flip = () if served is target else (Flip(target),)
+    confirm = (Confirm(target),) if guarded else ()
     return (
         Mount(target, image.format),
         *_covered(slots, served, target),
+        *arm,
         *flip,
         *_move(slots, target.other),
         Check(target),
+        *confirm,
         Judge(target, Verdict.GOOD),
     )
 
 
-def _move(slots: SlotSet, left: SlotName) -> tuple[Action, ...]:
+def _move(slots: SlotSet, left: SlotName) -> tuple[Restart | Drain, ...]:
     """Move all that uses a slot to the one that the link names now."""
     return (
         Restart(left, slots.services, slots.uncovered),
@@ -310,6 +329,7 @@ def _way_back(slots: SlotSet, state: FrontendState, target: SlotName) -> tuple[A
         *_move(slots, target),
         Check(name),
         *good,
+        Disarm(target),
     )
 
 
@@ -330,6 +350,8 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
     else:
         yield f"slot {target} holds it already: nothing travels"
     yield from _left_open(state, plan)
+    if state.guard is not None:
+        yield told(state.guard)
     if state.lock is not None and not state.lock.alive:
         yield f"the lock of {state.lock.holder} is left from a dead holder and is taken over"
 
@@ -343,6 +365,23 @@ def _travels(plan: Plan, choice: Choice) -> str:
         f"{megabytes(plan.sends_bytes)} travel, the rest is copied from slot "
         f"{plan.target.other} ({choice.why})"
     )
+
+
+def told(guard: Guard) -> str:
+    """Return in words what a guard does, or did."""
+    way = f"slot {guard.back} in place of slot {guard.target} ({guard.release})"
+    match guard.state:
+        case GuardState.ARMED if guard.alive:
+            return f"a guard goes back to {way} {guard.seconds} s after it was armed"
+        case GuardState.ARMED:
+            return f"a guard was armed to go back to {way}, and its process is gone"
+        case GuardState.FIRING if guard.alive:
+            return f"the guard is going back to {way}: {guard.why}"
+        case GuardState.FIRING:
+            return f"the guard was cut while it went back to {way}"
+        case GuardState.FIRED:
+            failed = f"; {guard.error}" if guard.error else ""
+            return f"the guard went back to {way}: {guard.why}{failed}"
 
 
 def _left_open(state: FrontendState, plan: Plan) -> Iterator[str]:

@@ -83,6 +83,33 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """Start the guard: unless confirmed in time the host itself goes back from `slot`.
+
+    It takes the lock from whoever holds it, flips, and restarts by the same rules.
+    """
+
+    slot: SlotName  # that is about to serve
+    release: str
+    seconds: int
+    leave: tuple["Restart | Drain", ...]  # what follows the flip back
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Tell the guard, over a new connection, that `slot` may stay; refused if it has fired."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
+class Disarm:
+    """End a guard that is armed, of this run or of one that was cut."""
+
+    slot: SlotName
+
+
+@dataclass(frozen=True, slots=True)
 class Flip:
     """Point the link at the slot with one rename, made durable, and read it back.
 
@@ -143,9 +170,12 @@ Action = (
     | Prove
     | Mount
     | Cover
+    | Arm
     | Flip
     | Restart
     | Drain
     | Check
+    | Confirm
     | Judge
+    | Disarm
 )

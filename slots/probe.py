@@ -9,6 +9,8 @@ from slots.scripts import Answer
 from slots.slot import (
     DeviceKind,
     FrontendState,
+    Guard,
+    GuardState,
     ImageRecord,
     LinkKind,
     Lock,
@@ -44,6 +46,7 @@ def parse(answer: Answer, slots: SlotSet) -> FrontendState:
         formats=tuple(one for one in PLATFORMS[platform].formats if one in offered),
         missing=answer.all("missing"),
         lock=_lock(fields),
+        guard=_guard(fields),
         missing_restarts=answer.all("missing_restart"),
         clock_epoch_s=fields.number("clock"),
         copies_bytes=fields.text("dd_bytes") == "yes",
@@ -136,6 +139,22 @@ def _proof(fields: _Fields, name: SlotName) -> Proof | None:
         boot_id=fields.text(f"{name}.proof.boot_id"),
         device=fields.text(f"{name}.proof.device"),
         at_epoch_s=fields.number(f"{name}.proof.at"),
+    )
+
+
+def _guard(fields: _Fields) -> Guard | None:
+    if not fields.has("guard.state"):
+        return None
+    return Guard(
+        state=fields.choice("guard.state", GuardState),
+        back=fields.choice("guard.back", SlotName),
+        target=fields.choice("guard.target", SlotName),
+        release=fields.text("guard.release"),
+        seconds=fields.number("guard.seconds"),
+        at_epoch_s=fields.number("guard.at"),
+        alive=fields.text("guard.alive") == "yes",
+        why=fields.text("guard.why"),
+        error=fields.text("guard.error"),
     )
 
 

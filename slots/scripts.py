@@ -12,6 +12,7 @@ is not taken for an answer, and an answer that was cut off is not taken for succ
     flipslot NONCE end STATUS
 """
 
+import gzip
 import re
 import shlex
 from collections.abc import Sequence
@@ -25,7 +26,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from slots.actions import (
+    Arm,
+    Confirm,
     Cover,
+    Disarm,
     Drain,
     Erase,
     Fill,
@@ -44,6 +48,7 @@ from slots.errors import (
     LockLostError,
     ProductError,
     Refused,
+    RolledBackError,
     VerificationError,
 )
 from slots.manifest import HEAD_BYTES, Artefact
@@ -52,7 +57,21 @@ from slots.rules import acts_by_command
 from slots.slot import Service, SlotName, SlotSet
 
 HostAction = (
-    Unmount | Erase | Fill | Patch | Seal | Prove | Mount | Cover | Flip | Restart | Drain | Judge
+    Unmount
+    | Erase
+    | Fill
+    | Patch
+    | Seal
+    | Prove
+    | Mount
+    | Cover
+    | Arm
+    | Flip
+    | Restart
+    | Drain
+    | Confirm
+    | Judge
+    | Disarm
 )
 """The actions that are one verb each on the host.
 
@@ -66,6 +85,7 @@ VERBS = (
     "common/staging.sh",
     "common/patch.sh",
     "common/mirrors.sh",
+    "common/guard.sh",
 )
 RESTART_TIMEOUT_S = 120
 ANSWER_MAX_BYTES = 1 << 20
@@ -198,8 +218,14 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
             return _words("verb_prove", own, slot, *image)
         case Mount(slot, format_):
             return _words("verb_mount", own, slot, format_)
+        case Arm(slot, release, seconds, _):
+            return _words("verb_arm", own, slot.other, seconds, release)
         case Flip(slot):
             return _words("verb_flip", own, slot)
+        case Confirm():
+            return _words("verb_confirm", own)
+        case Disarm():
+            return _words("verb_disarm", own)
         case Cover(slot, services):
             return _by_rules(platform, services, "verb_cover", own, slot)
         case Restart(left, services, uncovered):
@@ -211,6 +237,17 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
             return _words("verb_judge", own, slot, verdict)
         case _:
             assert_never(action)
+
+
+def guard_payload(platform: Platform, slots: SlotSet, armed: Arm, token: str) -> bytes:
+    """Return the guard that `Arm` sends: a script of its own, gzipped.
+
+    It works under a token of its own, so that whoever armed it loses the lock when it fires.
+    """
+    own = f"{_checked(token)[:63]}0"
+    leave = "\n".join(call(platform, one, own) for one in armed.leave)
+    text = f"guard_services() {{\n{leave}\n}}\n{_words('verb_guard', token, own)}"
+    return gzip.compress(script(platform, slots, text, token), mtime=0)
 
 
 def probe_call(services: tuple[Service, ...] = ()) -> str:
@@ -367,6 +404,7 @@ _ERRORS: dict[int, type[ProductError]] = {
     22: LockedError,
     23: VerificationError,
     24: LockLostError,
+    25: RolledBackError,
 }
 
 

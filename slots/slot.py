@@ -132,6 +132,7 @@ class SlotSet:
     services: tuple[Service, ...] = ()  # rules, in the order in which they act
     uncovered: Uncovered = Uncovered.STOP
     drain_s: float = 30.0  # for what no rule covers
+    confirm_s: int = 120  # from the flip; then the guard goes back
 
     def slot(self, name: SlotName) -> Slot:
         """Return the slot of this name."""
@@ -223,6 +224,29 @@ class Lock:
     alive: bool
 
 
+class GuardState(StrEnum):
+    """How far the dead man's switch has come."""
+
+    ARMED = "armed"  # goes back unless it is confirmed in time
+    FIRING = "firing"  # is going back, or was cut while it did
+    FIRED = "fired"  # went back; the record stays until the next deploy
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The record of a guard: which slot it goes back to, and from which."""
+
+    state: GuardState
+    back: SlotName
+    target: SlotName
+    release: str  # that was to be confirmed
+    seconds: int
+    at_epoch_s: int  # when it was armed
+    alive: bool  # its process
+    why: str = ""  # of one that fired
+    error: str = ""  # what failed when it went back
+
+
 class LinkKind(StrEnum):
     """What lies at the path of the link."""
 
@@ -243,6 +267,7 @@ class FrontendState:
     formats: tuple[str, ...]  # artefact formats that this host can mount
     missing: tuple[str, ...] = ()  # commands that the verbs need and the host lacks
     lock: Lock | None = None
+    guard: Guard | None = None
     missing_restarts: tuple[str, ...] = ()  # services whose restart command the host lacks
     clock_epoch_s: int = 0  # the host's, for how old a proof is
     copies_bytes: bool = False  # its dd finds a byte, not only a block

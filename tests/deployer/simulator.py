@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 from slots.actions import (
     Action,
+    Arm,
     Check,
+    Confirm,
     Cover,
+    Disarm,
     Drain,
     Erase,
     Fill,
@@ -28,6 +31,8 @@ from slots.manifest import Artefact, Release
 from slots.slot import (
     DeviceKind,
     FrontendState,
+    Guard,
+    GuardState,
     ImageRecord,
     LinkKind,
     Proof,
@@ -55,6 +60,10 @@ class UnhealthyError(Exception):
 
 class DamagedError(Exception):
     """A slot does not hold what it should."""
+
+
+class FiredError(Exception):
+    """The guard went back and took the lock away: nothing more is done under it."""
 
 
 @dataclass
@@ -101,14 +110,20 @@ class Frontend:
     boot: int = 1
     running: SlotName | None = None  # the slot that the services run from
     staged: str = ""  # digest of the pack in the staging folder
+    armed: SlotName | None = None  # the slot that a guard goes back from
+    fired: bool = False  # a guard took the lock of the run that is going on
 
     def state(self) -> FrontendState:
         link_kind = LinkKind.LINK if self.link else LinkKind.MISSING
         target = self.slots.target(self.link) if self.link else ""
         first, second = (self._status(name) for name in SlotName)
+        guard = None
+        if self.armed:
+            guard = Guard(GuardState.ARMED, self.armed.other, self.armed, "", 60, 0, alive=True)
         return FrontendState(
             *("Linux", f"boot{self.boot}", link_kind, target, (first, second), ("squashfs",)),
             copies_bytes=True,
+            guard=guard,
         )
 
     def _status(self, name: SlotName) -> SlotStatus:
@@ -147,8 +162,41 @@ class Frontend:
             cell.mounted, cell.proof, cell.inner_mounts = "", "", False
         self.running = None
 
+    def boot_hook(self) -> None:
+        """What a provisioned frontend does at boot, before its services start."""
+        for cell in self.cells.values():
+            if cell.record and cell.whole == cell.record.sha256:
+                cell.proof = cell.mounted = cell.whole
+                cell.inner_mounts = True
+        self.fire()
+        if self.link and not self.cells[self.link].mounted and self.cells[self.link.other].mounted:
+            self.link = self.link.other
+        self.running = self.link
+
+    def fire(self) -> None:
+        """The guard's time is up: it goes back, if nobody confirmed."""
+        if self.armed is None:
+            return
+        left, self.armed, self.fired = self.armed, None, True
+        back = self.cells[left.other]
+        if self.link is left:
+            if not back.mounted and back.whole and back.record:
+                back.mounted, back.inner_mounts = back.whole, True
+            if not back.mounted:
+                return  # it says so in its record
+            back.verdict = None
+            self.link = left.other
+        if self.running is left:
+            self.running = self.link
+
+    def begin(self) -> None:
+        """Take the lock: a run of its own."""
+        self.fired = False
+
     def run(self, action: Action, steps: int | None = None) -> None:
         """Do an action; with `steps`, crash after that many of its steps."""
+        if self.fired and not isinstance(action, Check):
+            raise FiredError
         for done, _ in enumerate(self._steps(action)):
             if steps is not None and done >= steps:
                 raise CrashError
@@ -233,6 +281,14 @@ class Frontend:
                 cell.mounted = cell.whole
                 yield
                 cell.inner_mounts = True
+            case Arm(slot):
+                assert not self.armed or self.armed is slot, "one guard at a time"
+                assert self.cells[slot].mounted, "what is about to serve is ready"
+                yield
+                self.armed = slot
+            case Confirm() | Disarm():
+                yield
+                self.armed = None
             case Flip(slot):
                 cell = self.cells[slot]
                 assert cell.mounted, "the link never names an unmounted slot"
@@ -254,7 +310,7 @@ class Frontend:
                     self.running = self.link
             case Check(slot):
                 yield
-                assert self.link is slot, "checks look at what is served"
+                assert self.fired or self.link is slot, "checks look at what is served"
                 if not self.healthy(self.served):
                     raise UnhealthyError
             case Judge(slot, verdict):

@@ -111,7 +111,8 @@ def test_a_switch_back_to_a_good_image_that_is_killed_at_its_flip_is_not_taken_f
     until("the lock is free", lambda: not list(box.folder.rglob("*.lock")), within_s=10)
     check = ("--image", "cgi-good-1", "--hosts", "www1")
     plan = json.loads(box.deploy("plan", "--json", *check).stdout)["hosts"][0]["plan"]
-    assert plan["actions"] == ["prove", "mount", "restart", "drain", "check", "judge"]
+    steps = ["disarm", "prove", "mount", "arm", "restart", "drain", "check", "confirm", "judge"]
+    assert plan["actions"] == steps
     assert box.deploy("--image", "cgi-good-1", *only).status == 0
     assert box.deploy("plan", "--check", *check).status == 0
 

@@ -10,8 +10,11 @@ from deployer.plan import Plan, plan_deploy, plan_rollback, rollback_hindrance
 from deployer.sizes import percent
 from slots.actions import (
     Action,
+    Arm,
     Check,
+    Confirm,
     Cover,
+    Disarm,
     Drain,
     Erase,
     Fill,
@@ -81,7 +84,8 @@ def kinds(actions: tuple[Action, ...]) -> list[type]:
     return [type(action) for action in actions]
 
 
-SERVE = [Mount, Cover, Flip, Restart, Drain, Check, Judge]
+SERVE = [Mount, Cover, Arm, Flip, Restart, Drain, Check, Confirm, Judge]
+FINISH = [Disarm, Prove, Mount, Arm, Restart, Drain, Check, Confirm, Judge]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +128,8 @@ def test_the_whole_image_goes_to_an_empty_slot_and_the_old_one_is_the_way_back()
     plan = planned(serving("a"))
     assert (plan.active, plan.target) == (SlotName.A, SlotName.B)
     assert kinds(plan.actions) == [Cover, Erase, Fill, Seal, Prove, *SERVE]
-    assert kinds(plan.undo) == [Flip, Judge, Restart, Drain, Check, Judge]
-    assert plan.undo[-1] == Judge(SlotName.A, Verdict.GOOD)
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Drain, Check, Judge, Disarm]
+    assert plan.undo[-2] == Judge(SlotName.A, Verdict.GOOD)
     assert plan.undo[0] == Flip(SlotName.A)
     assert plan.undo[1] == Judge(SlotName.B, Verdict.BAD)
     assert plan.facts[0] == "cgi-b as squashfs, 0.5 MB: slot B 50 % full"
@@ -173,7 +177,8 @@ def test_an_image_of_which_the_record_is_lost_is_known_by_its_head_and_proven() 
     plan = planned(frontend)
     assert kinds(plan.actions) == [Prove, *SERVE]
     assert "its record is lost: it is proven" in plan.facts[1]
-    assert kinds(plan.undo) == [Flip, Judge, Restart, Drain, Check]  # what A holds nobody can say
+    # What A holds nobody can say: no verdict on it.
+    assert kinds(plan.undo) == [Flip, Judge, Restart, Drain, Check, Disarm]
     again = plan_deploy(frontend.slots, frontend.state(), OLD, None)
     assert isinstance(again, Plan)
     assert (again.target, again.sends_bytes) == (SlotName.A, 0)
@@ -223,12 +228,12 @@ def test_a_flip_that_was_cut_to_a_good_image_is_not_taken_for_done() -> None:
         frontend.run(action)
     back = plan_rollback(frontend.slots, frontend.state(), ())
     assert isinstance(back, Plan)
-    for action in back.actions[:4]:  # Prove, Mount, Cover, Flip
+    for action in back.actions[:5]:  # Prove, Mount, Cover, Arm, Flip
         frontend.run(action)
     assert frontend.restarted != frontend.served
     plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
     assert isinstance(plan, Plan)
-    assert kinds(plan.actions) == [Prove, Mount, Restart, Drain, Check, Judge]
+    assert kinds(plan.actions) == FINISH
 
 
 def test_the_first_deploy_has_no_way_back_and_says_so() -> None:
@@ -247,16 +252,16 @@ def test_without_a_link_the_way_back_is_the_other_slot_if_it_holds_an_image() ->
 
 def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
     frontend = serving("a")
-    for action in planned(frontend).actions[:8]:
+    for action in planned(frontend).actions[:9]:
         frontend.run(action)
     plan = planned(frontend)
-    assert kinds(plan.actions) == [Prove, Mount, Restart, Drain, Check, Judge]
+    assert kinds(plan.actions) == FINISH
     assert plan.undo[0] == Flip(SlotName.A)
 
 
 def test_a_bad_image_is_refused_unless_asked_for() -> None:
     frontend = serving("a")
-    for action in (*planned(frontend).actions[:8], *planned(frontend).undo[:2]):
+    for action in (*planned(frontend).actions[:9], *planned(frontend).undo):
         frontend.run(action)
     refused = plan_deploy(frontend.slots, frontend.state(), NEW, None)
     assert not isinstance(refused, Plan)

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from deployer.choice import Offers
 from deployer.plan import Plan, plan_deploy, plan_rollback
-from slots.actions import Check, Erase, Fill, Seal
+from slots.actions import Arm, Check, Confirm, Erase, Fill, Seal
 from slots.manifest import Release
 from slots.pack import PackFacts
 from slots.patch import Identity
 from slots.slot import SlotName, Verdict
 from tests.deployer.simulator import (
     CrashError,
+    FiredError,
     Frontend,
     UnhealthyError,
     release,
@@ -55,6 +56,7 @@ def deploy(
 
 def perform(frontend: Frontend, plan: Plan) -> bool:
     """Run a plan as execute does; False: it was undone."""
+    frontend.begin()
     for action in plan.actions:
         try:
             frontend.run(action)
@@ -69,6 +71,7 @@ def perform_cut(
     frontend: Frontend, plan: Plan, at: int, steps: int, *, undoing: bool = False
 ) -> None:
     """Run a plan (and its way back, if a check fails), but end in the step that is given."""
+    frontend.begin()
     actions, undo = list(plan.actions), list(plan.undo if undoing else ())
     for number, action in enumerate(actions):  # grows by the way back
         try:
@@ -197,3 +200,74 @@ def test_any_sequence_of_deploys_serves_what_was_deployed_last(
         perform(frontend, plan)
         assert frontend.served == wanted.artefacts[0].sha256
         assert any(isinstance(one, Check) for one in plan.actions) or not plan.actions
+
+
+@given(
+    runs=st.lists(
+        st.tuples(
+            st.sampled_from([OLD, NEW, OTHER, None]),  # None: a rollback
+            st.integers(0, 14),  # the action at which the deployer goes away
+            st.integers(0, 3),
+            st.sampled_from(["", "guard", "power", "guard, power"]),
+            st.integers(0, 14),  # the action before which the guard's time is up, if it lives
+        ),
+        max_size=6,
+    ),
+    wanted=st.sampled_from([OLD, NEW]),
+)
+def test_whenever_the_guard_fires_an_image_serves_and_the_next_run_gets_there(
+    runs: list[tuple[Release | None, int, int, str, int]], wanted: Release
+) -> None:
+    frontend = serving("a", healthy=lambda sha256: sha256 != "c" * 64)
+    for release_, at, steps, happens, fire_at in runs:
+        plan = (
+            plan_deploy(frontend.slots, frontend.state(), release_, None, allow_bad=True)
+            if release_
+            else plan_rollback(frontend.slots, frontend.state(), (OLD, NEW, OTHER), allow_bad=True)
+        )
+        if isinstance(plan, Plan):
+            perform_fired(frontend, plan, at, steps, fire_at if "guard" in happens else 99)
+        assert frontend.served in {"a" * 64, "b" * 64, "c" * 64}
+        if "guard" in happens:
+            was_armed = frontend.armed is not None
+            frontend.fire()  # nobody is left to confirm
+            assert frontend.armed is None
+            assert not was_armed or frontend.running in {frontend.link, None}
+        if "power" in happens:
+            frontend.reboot()
+            frontend.boot_hook()
+        assert frontend.cells[frontend.link or SlotName.A].whole
+    last = plan_deploy(frontend.slots, frontend.state(), wanted, None, allow_bad=True)
+    assert isinstance(last, Plan)
+    assert perform(frontend, last)
+    assert frontend.served == frontend.restarted == wanted.artefacts[0].sha256
+    assert frontend.armed is None
+    assert deploy(frontend, wanted).actions == ()
+
+
+def perform_fired(frontend: Frontend, plan: Plan, at: int, steps: int, fire_at: int) -> None:
+    """Run a plan as far as the deployer lives; the guard may fire amid it."""
+    frontend.begin()
+    actions, undo = list(plan.actions), list(plan.undo)
+    for number, action in enumerate(actions):  # grows by the way back
+        if number == fire_at:
+            frontend.fire()
+        try:
+            frontend.run(action, steps if number == at else None)
+        except (CrashError, FiredError):
+            return
+        except UnhealthyError:
+            del actions[number + 1 :]
+            actions += undo
+            undo.clear()
+
+
+@given(fire_at=st.integers(0, 14))
+def test_a_guard_that_fires_before_it_is_confirmed_wins_and_never_after(fire_at: int) -> None:
+    frontend = serving("a")
+    plan = deploy(frontend, NEW)
+    perform_fired(frontend, plan, 99, 0, fire_at)
+    before = [type(one) for one in plan.actions[:fire_at]]
+    taken_back = Arm in before and Confirm not in before
+    assert frontend.served == ("a" if taken_back else "b") * 64
+    assert frontend.fired == taken_back

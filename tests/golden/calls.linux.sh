@@ -1,5 +1,9 @@
+# arm
+verb_arm fedcba9876543210 A 90 cgi-1.0
 # check
 verb_check 2.5 test -x 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+# confirm
+verb_confirm fedcba9876543210
 # cover
 each_service() {
 :
@@ -10,6 +14,8 @@ each_service() {
 "$1" moved command if-used 30 '' 1 d mv '{pids}'
 }
 verb_cover fedcba9876543210 A
+# disarm
+verb_disarm fedcba9876543210
 # drain
 each_service() {
 :

@@ -12,7 +12,10 @@ import pytest
 
 from slots import scripts
 from slots.actions import (
+    Arm,
+    Confirm,
     Cover,
+    Disarm,
     Drain,
     Erase,
     Fill,
@@ -48,6 +51,7 @@ VERBS = {
     *("probe", "lock", "unlock", "unmount", "erase", "fill", "seal", "prove", "mount", "flip"),
     *("users", "cover", "restart", "drain", "check", "judge", "staged", "stage", "patch"),
     *("filled", "fetch", "pull"),
+    *("arm", "confirm", "disarm"),
 }
 # Done on purpose: `a && b || fail`, a dollar in quotes, variables and functions of another part.
 ON_PURPOSE = "SC2015,SC2016,SC2034,SC2317,SC2329"
@@ -86,6 +90,7 @@ def calls(platform_name: str) -> dict[str, str]:
         *(Prove(B, "cgi-1.0", "uzip", 65536, "ab" * 32, "cd" * 32), Mount(B, "squashfs"), Flip(B)),
         *(Cover(A, SERVICES), Restart(A, SERVICES, Uncovered.KILL), Drain(A, SERVICES, 30)),
         *(Judge(B, Verdict.BAD), Patch(B, ARTEFACT, "ab" * 32, "cd" * 32)),
+        *(Arm(B, "cgi-1.0", 90, ()), Confirm(B), Disarm(B)),
     )
     rendered = {type(one).__name__.lower(): scripts.call(platform, one, TOKEN) for one in actions}
     return rendered | {
@@ -111,7 +116,7 @@ def script(request: pytest.FixtureRequest) -> bytes:
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_every_platform_has_the_same_verbs(name: str) -> None:
     library = scripts.library(PLATFORMS[name])
-    assert set(re.findall(r"^verb_([a-z]+)\(\)", library, re.MULTILINE)) == VERBS
+    assert set(re.findall(r"^verb_([a-z]+)\(\)", library, re.MULTILINE)) == VERBS | {"guard"}
     assert set(calls(name)) == VERBS
 
 

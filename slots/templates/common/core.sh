@@ -29,6 +29,15 @@ lost() { # the lock: nothing more may be changed under it
     stop 24 "$1"
 }
 
+guard_has_fired() { # of this set; $got is the slot that it goes back to
+    get firing back || get fired back
+}
+guard_fired() { # instead of a confirmation that was made in time
+    guard_has_fired || got='the other one'
+    say hint 'see what kept it from being confirmed, then deploy again'
+    stop 25 "the guard flips back to slot $got: nobody confirmed in time"
+}
+
 try() { # COMMAND...: what it said is in $said
     said=$("$@" 2>&1 </dev/null 3<&- 4>&-)
 }
@@ -68,7 +77,7 @@ finish() { # STATUS
     [ -z "$own_lock" ] || release "$RECORDS/$SET.lock"
     rm -f -- "$scratch".*
     case $finish_status in
-        0 | 20 | 21 | 22 | 23 | 24) ;;
+        0 | 20 | 21 | 22 | 23 | 24 | 25) ;;
         129 | 130 | 141 | 143)
             say error "ended by a signal ($((finish_status - 128)))"
             finish_status=21
@@ -297,16 +306,24 @@ release() { # PATH: if it is ours
 
 need_lock() { # TOKEN
     if ! read_claim "$RECORDS/$SET.lock"; then
-        taken_away
+        taken_away "$1"
     elif [ "$claim_token" != "$1" ]; then
+        fired_on "$1"
         ! claim_lives || occupied \
             "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
-        taken_away
+        taken_away "$1"
     fi
     claim_lives || lost "the lock of set $SET ended: process $claim_pid, which held it, died"
     own_token=$1
 }
 
-taken_away() {
+fired_on() { # TOKEN: did the guard of this work take the lock?
+    for fired_record in firing fired; do
+        ! get "$fired_record" token || [ "$got" != "$1" ] || guard_fired
+    done
+}
+
+taken_away() { # TOKEN
+    fired_on "$1"
     lost "the lock of set $SET was taken away (did someone run \`deploy unlock\`?)"
 }

@@ -16,6 +16,7 @@ verb_probe() {
     formats
     probe_transfer
     probe_lock
+    probe_guard
     probe_slot A
     probe_slot B
 }
@@ -65,6 +66,25 @@ probe_lock() {
     say lock.boot_id "$claim_boot"
     say lock.since "$claim_since"
     if claim_lives; then say lock.alive yes; else say lock.alive no; fi
+}
+
+probe_guard() { # the first of: going back, armed, gone back
+    for probe_path in "$RECORDS/$SET.firing" "$RECORDS/$SET".armed.* "$RECORDS/$SET.fired"; do
+        [ -f "$probe_path" ] || continue
+        probe_name=${probe_path#"$RECORDS/$SET."}
+        say guard.state "${probe_name%%.*}"
+        for probe_key in back target release seconds at why error; do
+            get "$probe_name" "$probe_key" || :
+            say "guard.$probe_key" "$got"
+        done
+        get "$probe_name" token || :
+        if read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$got" ] && claim_lives; then
+            say guard.alive yes
+        else
+            say guard.alive no
+        fi
+        return 0
+    done
 }
 
 probe_slot() { # A|B

@@ -37,6 +37,7 @@ own_slot() { # TOKEN A|B BYTES
     claim "$own_slot_path" "$1" "writer of slot $SLOT" || occupied \
         "slot $SLOT: another writer is at work (pid $claim_pid${claim_child:+, its dd is $claim_child})"
     own_writer=$own_slot_path
+    need_lock "$1" # it may have been taken away meanwhile
 }
 
 note_child() { # the writer's claim lives as long as its dd, even if this shell is killed

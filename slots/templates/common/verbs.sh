@@ -15,7 +15,8 @@ verb_lock() { # TOKEN HOLDER: holds until stdin ends
 }
 
 verb_unlock() {
-    for unlock_name in A.writer B.writer lock; do
+    # The lock first: who claims to write or to flip looks at it once more.
+    for unlock_name in lock A.writer B.writer switch; do
         unlock_path=$RECORDS/$SET.$unlock_name
         read_claim "$unlock_path" || continue
         unlock_holder=$claim_holder
@@ -283,6 +284,10 @@ unmount_or_fail() { # PATH: never forced, never lazy
 # --- the switch -----------------------------------------------------------------------------------
 verb_flip() { # TOKEN A|B
     need_lock "$1"
+    claim "$RECORDS/$SET.switch" "$1" "flip to slot $2" || occupied \
+        "set $SET is just being flipped (pid $claim_pid)"
+    own_writer=$RECORDS/$SET.switch
+    need_lock "$1" # it may have been taken away meanwhile: then nothing may be flipped any more
     choose "$2"
     [ -L "$LINK" ] || [ ! -e "$LINK" ] || refuse "$LINK is not a symlink"
     right_kind
@@ -307,6 +312,8 @@ verb_flip() { # TOKEN A|B
     durable "$flip_folder"
     flip_now=$(readlink -- "$LINK") || flip_now=
     [ "$flip_now" = "$TARGET" ] || fail "$LINK reads back as '$flip_now', not '$TARGET'"
+    release "$own_writer"
+    own_writer=''
     say previous "$flip_previous"
     say link "$flip_now"
 }

@@ -1,7 +1,7 @@
 # FreeBSD: what a probe asks.
 PLATFORM=FreeBSD
 SLOT_KIND=device
-NEEDED="cat chmod cp cut date dd devfs df diskinfo fstat fsync fuser glabel grep gzip kldload \
+NEEDED="cat chmod cp cut daemon date dd devfs df diskinfo fstat fsync fuser glabel grep gzip kldload \
 kldstat ln mkdir mkfifo mount mv od ps readlink rm rmdir sed sha256 sleep sort stat sysctl tail tee \
 tr umount wc"
 

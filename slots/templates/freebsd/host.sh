@@ -3,6 +3,10 @@ durable() { # PATH...: files and folders
     fsync "$@"
 }
 
+detach() { # COMMAND...: on its own, with nothing of this session
+    daemon -f "$@" 3<&- 4>&-
+}
+
 rename_link() { # FROM TO: -h makes it one rename, where plain mv would move into the live slot
     mv -fh "$1" "$2"
 }

@@ -2,7 +2,7 @@
 PLATFORM=Linux
 SLOT_KIND=device
 NEEDED="blockdev cat chmod cp cut date dd df grep gzip ln mkdir mkfifo mknod mount mv od readlink rm \
-rmdir sed sha256sum sleep sort stat sync tail tee tr umount wc xargs"
+rmdir sed setsid sha256sum sleep sort stat sync tail tee tr umount wc xargs"
 
 need_rights() {
     [ "$(id -u)" -eq 0 ] || refuse "this needs root on the host"

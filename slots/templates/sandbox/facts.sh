@@ -1,8 +1,8 @@
 # The sandbox: slots are plain files, a mount is an unpacked folder. No root; Linux's /proc.
 PLATFORM=sandbox
 SLOT_KIND="file"
-NEEDED="cat chmod cp cut date dd df grep gzip ln mkdir mkfifo mv od readlink rm rmdir sed sha256sum \
-sleep sort stat sync tail tee tr wc xargs"
+NEEDED="cat chmod cp cut date dd df grep gzip ln mkdir mkfifo mv od readlink rm rmdir sed setsid \
+sha256sum sleep sort stat sync tail tee tr wc xargs"
 
 need_rights() { :; }
 

@@ -1,0 +1,162 @@
+# The dead man's switch: unless somebody confirms in time, the host itself goes back.
+# Who renames the record SET.armed.TOKEN decides: confirm and guard both try, one of them gets it.
+verb_arm() { # TOKEN A|B SECONDS RELEASE: the slot to go back to; payload = the guard, gzipped
+    need_lock "$1"
+    choose "$2"
+    disarm
+    drop firing fired
+    arm_path=$RECORDS/$SET.guard
+    { gzip -dc <&3 >"$arm_path.partial"; } 2>/dev/null || fail "the guard did not come whole"
+    durable "$arm_path.partial"
+    mv -f -- "$arm_path.partial" "$arm_path"
+    boot_id
+    slot_beside
+    put "armed.$1" "token=$1" "back=$SLOT" "target=$slot_beside" "seconds=$3" "release=$4" \
+        "boot_id=$boot_id" "at=$(date +%s)"
+    detach /bin/sh "$arm_path"
+    arm_tries=0
+    until read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$1" ]; do
+        arm_tries=$((arm_tries + 1))
+        if [ "$arm_tries" -gt 150 ]; then
+            drop "armed.$1"
+            fail "the guard does not start: $(tail -n 1 "$RECORDS/$SET.guard.log" 2>/dev/null || :)"
+        fi
+        sleep 0.1
+    done
+    say armed "$3"
+}
+
+verb_confirm() { # TOKEN: the slot that serves is to stay
+    need_lock "$1"
+    disarm
+    [ -n "$disarmed" ] || ! guard_has_fired || guard_fired
+    [ -z "$disarmed" ] || say confirmed "$disarmed"
+}
+
+verb_disarm() { # TOKEN: before other work begins, or when the way back was gone by the deployer
+    need_lock "$1"
+    disarm
+    drop firing fired
+    [ -z "$disarmed" ] || say disarmed "$disarmed"
+}
+
+slot_beside() { # $slot_beside, of the chosen one
+    case $SLOT in
+        A) slot_beside=B ;;
+        *) slot_beside=A ;;
+    esac
+}
+
+disarm() { # $disarmed: the token of what was armed, empty if nothing was
+    disarmed=''
+    for disarm_path in "$RECORDS/$SET".armed.*; do
+        [ -f "$disarm_path" ] || continue
+        try mv -f -- "$disarm_path" "$RECORDS/$SET.confirmed" || guard_fired
+        disarmed=${disarm_path##*.armed.}
+    done
+    [ -n "$disarmed" ] || return 0
+    durable "$RECORDS"
+    # It would see by itself that its record is gone; nobody need wait for that.
+    if read_claim "$RECORDS/$SET.guardian" && claim_lives; then
+        kill -TERM "$claim_pid" 2>/dev/null || :
+    fi
+    rm -f -- "$RECORDS/$SET.confirmed"
+}
+
+# --- the guard itself: a process of its own, with nothing of the session that started it ------------
+verb_guard() { # TOKEN OWN-TOKEN: waits for its time; guard_services restarts what used the slot
+    exec 4>"$RECORDS/$SET.guard.log" 2>&4
+    trap : HUP INT PIPE
+    nap=''
+    trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 143' TERM
+    guard_armed=armed.$1
+    get "$guard_armed" seconds || return 0
+    guard_s=$got
+    get "$guard_armed" back
+    guard_back=$got
+    uptime_s
+    guard_end=$((uptime_s + guard_s))
+    own_token=$2
+    write_claim "$scratch.claim" "$1" "the guard of set $SET"
+    mv -f -- "$scratch.claim" "$RECORDS/$SET.guardian"
+    while [ -f "$RECORDS/$SET.$guard_armed" ]; do
+        uptime_s
+        if [ "$uptime_s" -ge "$guard_end" ]; then
+            guard_fires "not confirmed within $guard_s s"
+            return 0
+        fi
+        sleep 1 &
+        nap=$!
+        wait "$nap" || :
+        nap=''
+    done
+}
+
+guard_fires() { # WHY: if nobody confirms at this very moment
+    try mv -f -- "$RECORDS/$SET.$guard_armed" "$RECORDS/$SET.firing" || return 0
+    trap : TERM
+    durable "$RECORDS"
+    say fired "$1"
+    own_lock=yes # finish lets it go, if it was got
+    set +e # in a list such as `( ... ) || ...` the shell would go on behind what fails
+    (
+        set -e
+        guard_takes_lock
+        guard_goes_back
+    )
+    guard_status=$?
+    set -e
+    guard_note "$1"
+}
+
+guard_takes_lock() { # from whoever has it: a deployer that hangs must not go on
+    lock_tries=0
+    (verb_unlock) || :
+    until claim "$RECORDS/$SET.lock" "$own_token" "the guard of set $SET"; do
+        lock_tries=$((lock_tries + 1))
+        [ "$lock_tries" -lt 10 ] || fail "$claim_holder (pid $claim_pid) holds the lock"
+        (verb_unlock) || :
+    done
+}
+
+guard_goes_back() {
+    choose "$guard_back"
+    slot_beside
+    guard_left=$slot_beside
+    if is_active; then
+        choose "$guard_left"
+        look
+        users
+        if [ -z "$users" ]; then
+            say unneeded "slot $guard_back serves"
+            return 0
+        fi
+    else
+        serve_slot "$own_token"
+    fi
+    guard_services
+}
+
+serve_slot() { # TOKEN: the chosen slot, mounted if it is not, becomes what the link names
+    look
+    if [ "$HERE" = no ]; then
+        get "$SLOT.image" format || fail "slot $SLOT is not mounted, and no record says what it holds"
+        (verb_mount "$1" "$SLOT" "$got")
+    fi
+    (verb_flip "$1" "$SLOT")
+}
+
+guard_note() { # WHY: what was done, for the next probe; nothing where nothing had been flipped
+    if [ "$guard_status" -eq 0 ] && grep -q '^unneeded=' "$RECORDS/$SET.guard.log"; then
+        drop firing
+        return 0
+    fi
+    guard_error=$(sed -n 's/^error=//p' "$RECORDS/$SET.guard.log" | tail -n 1)
+    {
+        cat -- "$RECORDS/$SET.firing"
+        printf 'why=%s\nfired_at=%s\nerror=%s\n' "$1" "$(date +%s)" "$guard_error"
+    } >"$scratch.fired"
+    durable "$scratch.fired"
+    mv -f -- "$scratch.fired" "$RECORDS/$SET.fired"
+    drop firing
+}

@@ -1,0 +1,310 @@
+"""The dead man's switch, for real in a sandbox: who is first, confirm or guard, and what then."""
+
+import gzip
+import os
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slots import scripts
+from slots.actions import Arm, Confirm, Disarm, Drain, Flip, Judge, Mount, Restart
+from slots.errors import RolledBackError
+from slots.sandbox import Sandbox
+from slots.scripts import Answer
+from slots.slot import GuardState, Service, Slot, SlotName, SlotSet, Verdict, active
+from tests.slots import images
+from tests.slots.hosts import SHELLS, Host, process
+from tests.slots.test_sandbox_verbs import write
+
+A, B = SlotName.A, SlotName.B
+SLOT_BYTES = 1 << 20
+PATIENCE_S = 20.0
+TRIES = 6  # of one second each, in each shell
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def frontend(folder: Path, shell: str = "dash", services: tuple[Service, ...] = ()) -> Host:
+    folder.mkdir(parents=True)
+    for name in "ab":
+        with (folder / name).open("wb") as file:
+            file.truncate(SLOT_BYTES)
+    slots = SlotSet(
+        "cgi",
+        f"{folder}/cgi",
+        (Slot(A, f"{folder}/a", f"{folder}/cgi1"), Slot(B, f"{folder}/b", f"{folder}/cgi2")),
+        f"{folder}/records",
+        services=services,
+    )
+    return Host(Sandbox(), slots, shell=shell)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = ready(tmp_path, frontend(tmp_path / "a frontend"))
+    yield made
+    end_guard(made)
+
+
+def ready(folder: Path, host: Host) -> Host:
+    """Serve one image from A, and mount another in B."""
+    one, two = images.squashfs(folder, "one"), images.squashfs(folder, "two")
+    with host.lock() as token:
+        for name, image in ((A, one), (B, two)):
+            write(host, name, image, token)
+            assert host.do(Mount(name, "squashfs"), token).status == 0
+        assert host.do(Flip(A), token).status == 0
+    return host
+
+
+def arm(host: Host, token: str, seconds: int, back_from: SlotName = B) -> Answer:
+    """Arm with a guard that runs under the host's shell."""
+    leave = (Restart(back_from, host.slots.services), Drain(back_from, host.slots.services, 2))
+    action = Arm(back_from, "cgi-2", seconds, leave)
+    payload = scripts.guard_payload(host.platform, host.slots, action, token)
+    own_shell = gzip.compress(gzip.decompress(payload).replace(b"/bin/sh", host.shell.encode()))
+    call = scripts.call(host.platform, action, token)
+    return host.run(call.replace("/bin/sh", host.shell), own_shell)
+
+
+def guard_pid(host: Host) -> int:
+    lines = Path(host.slots.records, "cgi.guardian").read_text().splitlines()
+    return int(dict(line.split("=", 1) for line in lines)["pid"])
+
+
+def end_guard(host: Host) -> None:
+    with suppress(OSError):
+        os.kill(guard_pid(host), signal.SIGKILL)
+
+
+def until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def fired(host: Host) -> bool:
+    guard = host.probe().guard
+    return guard is not None and guard.state is GuardState.FIRED
+
+
+def ended(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+
+
+def test_what_nobody_confirms_is_taken_back_in_time_under_each_shell(
+    shell: str, tmp_path: Path
+) -> None:
+    mark = tmp_path / "restarted"
+    service = Service("web", ("nobody",), ("touch", str(mark)), always=True)
+    host = ready(tmp_path, frontend(tmp_path / "it's a frontend", shell, (service,)))
+    with host.lock() as token:
+        assert arm(host, token, 2).status == 0
+        armed_at = time.monotonic()
+        assert host.do(Flip(B), token).status == 0
+        guard = host.probe().guard
+        assert guard is not None
+        assert (guard.state, guard.alive) == (GuardState.ARMED, True)
+        assert (guard.back, guard.target, guard.release, guard.seconds) == (A, B, "cgi-2", 2)
+        until(lambda: fired(host))
+        assert 1 < time.monotonic() - armed_at < PATIENCE_S
+        late = host.do(Judge(B, Verdict.GOOD), token)
+        assert isinstance(scripts.error_of(late, "www1"), RolledBackError), late
+    state = host.probe()
+    assert active(host.slots, state) is A
+    assert state.guard is not None
+    assert (state.guard.why, state.guard.error) == ("not confirmed within 2 s", "")
+    assert mark.exists()
+    assert state.status(B).verdict is None  # nobody has said that the image is to blame
+    assert state.lock is None
+    until(lambda: ended(guard_pid(host)))
+
+
+def test_what_is_confirmed_stays_and_the_guard_ends_at_once(shell: str, tmp_path: Path) -> None:
+    host = ready(tmp_path, frontend(tmp_path / "frontend", shell))
+    with host.lock() as token:
+        assert arm(host, token, 60).status == 0
+        pid = guard_pid(host)
+        assert host.do(Flip(B), token).status == 0
+        assert host.do(Confirm(B), token).first("confirmed") == token
+        until(lambda: ended(pid))
+        assert host.do(Confirm(B), token).status == 0
+    state = host.probe()
+    assert (active(host.slots, state), state.guard) == (B, None)
+    assert [one.name for one in Path(host.slots.records).glob("cgi.*armed*")] == []
+
+
+def test_exactly_one_of_confirm_and_guard_gets_it(shell: str, tmp_path: Path) -> None:
+    hosts = [ready(tmp_path / str(n), frontend(tmp_path / str(n), shell)) for n in range(TRIES)]
+
+    def race(host: Host) -> tuple[int, SlotName | None]:
+        with host.lock() as token:
+            assert arm(host, token, 2).status == 0
+            assert host.do(Flip(B), token).status == 0
+            record = Path(host.slots.records, f"cgi.armed.{token}")
+            time.sleep(max(0.0, 1.9 - (time.time() - record.stat().st_mtime)))
+            answer = host.do(Confirm(B), token)
+            until(lambda: ended(guard_pid(host)))
+        return answer.status, active(host.slots, host.probe())
+
+    with ThreadPoolExecutor(TRIES) as pool:
+        outcomes = list(pool.map(race, hosts))
+    assert set(outcomes) <= {(0, B), (25, A)}
+
+
+def test_confirm_and_guard_at_the_very_same_moment(host: Host) -> None:
+    """Both try to rename at once, again and again: one record, one winner."""
+    won = {"confirmed": 0, "fired": 0}
+    with host.lock() as token:
+        for number in range(30):
+            own = secrets.token_hex(8)
+            records = Path(host.slots.records)
+            for name in ("firing", "fired", "guard.log"):
+                (records / f"cgi.{name}").unlink(missing_ok=True)
+            lines = f"token={own}\nback=A\ntarget=B\nseconds=0\nrelease=r\nat=1\n"
+            (records / f"cgi.armed.{own}").write_text(lines)
+            rename = "mv -f -- %s/cgi.armed.%s %s/cgi.%s 2>/dev/null && say won %s || say won no"
+            pair = ("confirmed", "firing") if number % 2 else ("firing", "confirmed")
+            calls = [rename % (records_quoted(host), own, records_quoted(host), n, n) for n in pair]
+            with ThreadPoolExecutor(2) as pool:
+                answers = list(pool.map(host.run, calls))
+            winners = [one.first("won") for one in answers if one.first("won") != "no"]
+            assert len(winners) == 1, answers
+            won["fired" if winners == ["firing"] else "confirmed"] += 1
+        assert token
+    assert sum(won.values()) == 30
+
+
+def records_quoted(host: Host) -> str:
+    return "'" + host.slots.records.replace("'", "'\"'\"'") + "'"
+
+
+def test_a_guard_keeps_nothing_of_the_session_that_started_it(host: Host) -> None:
+    with host.lock() as token:
+        assert arm(host, token, 60).status == 0
+        pid = guard_pid(host)
+    open_files = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+    log, script = f"{host.slots.records}/cgi.guard.log", f"{host.slots.records}/cgi.guard"
+    assert open_files <= {"/dev/null", log, script}
+    assert os.getsid(pid) == pid
+    assert os.getpgid(pid) == pid
+    os.kill(pid, signal.SIGHUP)
+    os.kill(pid, signal.SIGPIPE)
+    time.sleep(0.3)
+    assert not ended(pid)
+    assert host.probe().lock is None
+    guard = host.probe().guard
+    assert guard is not None
+    assert guard.alive
+
+
+def test_a_deployer_killed_between_arming_and_the_flip_leaves_nothing_to_take_back(
+    host: Host,
+) -> None:
+    with host.lock() as token:
+        assert arm(host, token, 1).status == 0
+        pid = guard_pid(host)
+    until(lambda: ended(pid))
+    state = host.probe()
+    assert (active(host.slots, state), state.guard, state.lock) == (A, None, None)
+
+
+def test_a_deployer_that_hangs_before_its_flip_cannot_go_on(host: Host) -> None:
+    with host.lock() as token:
+        assert arm(host, token, 1).status == 0
+        pid = guard_pid(host)
+        until(lambda: ended(pid))
+        assert host.do(Flip(B), token).status in {24, 25}
+    assert active(host.slots, host.probe()) is A
+
+
+def test_services_that_a_dead_deployer_left_in_the_new_slot_are_moved(host: Host) -> None:
+    mark = Path(host.slots.records, "restarted")
+    service = Service("sleep", ("sleep",), ("touch", str(mark)))
+    host.slots = replace(host.slots, services=(service,))
+    with process("sleep", "60", cwd=host.slots.slot(B).mount_point):
+        with host.lock() as token:
+            assert arm(host, token, 1).status == 0
+            pid = guard_pid(host)
+        until(lambda: ended(pid))
+    assert mark.exists()
+    assert fired(host)
+
+
+def test_a_new_deploy_ends_the_guard_of_a_dead_one(host: Host) -> None:
+    with host.lock() as token:
+        assert arm(host, token, 60).status == 0
+        old = guard_pid(host)
+        assert host.do(Flip(B), token).status == 0
+    with host.lock() as token:
+        assert host.do(Disarm(B), token).all("disarmed")
+        until(lambda: ended(old))
+        assert host.probe().guard is None
+        assert arm(host, token, 60).status == 0
+        assert arm(host, token, 60).status == 0  # twice: the first one's guard ends
+        assert len([*Path(host.slots.records).glob("cgi.armed.*")]) == 1
+        assert host.do(Confirm(B), token).status == 0
+    assert active(host.slots, host.probe()) is B
+
+
+def test_a_guard_that_was_killed_is_told(host: Host) -> None:
+    with host.lock() as token:
+        assert arm(host, token, 60).status == 0
+        pid = guard_pid(host)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: ended(pid))
+    guard = host.probe().guard
+    assert guard is not None
+    assert (guard.state, guard.alive) == (GuardState.ARMED, False)
+
+
+def test_a_guard_that_cannot_go_back_says_why(host: Host) -> None:
+    with host.lock() as token:
+        assert arm(host, token, 1).status == 0
+        assert host.do(Flip(B), token).status == 0
+        Path(host.slots.records, "cgi.A.mounted").unlink()
+        Path(host.slots.slot(A).device).write_bytes(bytes(SLOT_BYTES))
+        until(lambda: fired(host))
+    state = host.probe()
+    assert active(host.slots, state) is B
+    assert state.guard is not None
+    assert "slot A" in state.guard.error
+
+
+def test_a_guard_that_comes_cut_off_is_not_armed(host: Host) -> None:
+    action = Arm(B, "cgi-2", 60, ())
+    with host.lock() as token:
+        payload = scripts.guard_payload(host.platform, host.slots, action, token)
+        answer = host.run(scripts.call(host.platform, action, token), payload[:-20])
+        assert (answer.status, answer.first("error")) == (21, "the guard did not come whole")
+        assert host.run(scripts.call(host.platform, action, token), b"").status == 21
+    assert host.probe().guard is None
+
+
+def test_a_restart_that_hangs_is_overtaken(host: Host) -> None:
+    service = Service("web", ("sleep",), ("sleep", "8"), always=True)
+    host.slots = replace(host.slots, services=(service,))
+    with host.lock() as token:
+        assert arm(host, token, 1).status == 0
+        assert host.do(Flip(B), token).status == 0
+        restart = scripts.call(host.platform, Restart(A, (service,)), token)
+        with ThreadPoolExecutor(1) as pool:
+            hanging = pool.submit(host.run, restart)
+            until(lambda: active(host.slots, host.probe()) is A)
+            assert not hanging.done()
+            assert hanging.result().status in {0, 21}
+        until(lambda: fired(host))
