@@ -169,7 +169,7 @@ def test_shellcheck_finds_nothing(script: bytes) -> None:
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_a_script_stays_small_as_it_travels(name: str) -> None:
     packed = gzip.compress(scripts.script(PLATFORMS[name], SET, scripts.probe_call(), NONCE))
-    assert len(packed) < 20_000  # dd reads it byte by byte: about a millisecond for each kilobyte
+    assert len(packed) < 30_000  # dd reads it byte by byte: about a millisecond for each kilobyte
 
 
 def test_the_script_for_a_host_that_nobody_knows_stays_small() -> None:
