@@ -128,7 +128,10 @@ def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
     outcomes = run_hosts(
         proposal.to_do,
         lambda host: work_on(
-            fleet, proposal, host, Work(proposal.found, stop, proposal.packs, total)
+            fleet,
+            proposal,
+            host,
+            Work(proposal.found, stop, proposal.packs, total),
         ),
         parallel=fleet.inventory.rollout.parallel,
         budget=budget,

@@ -135,7 +135,7 @@ Url = Annotated[str, _written_as(r"https?://[^\x00-\x20]+", "a URL of http:// or
 Mirror = Annotated[
     str,
     _written_as(
-        r"https?://[^\x00-\x20]+|file:(//)?/[^\x00-\x1f\x7f]+",
+        r"https?://[^\x00-\x20]+|file:(///|/(?!/))[^\x00-\x1f\x7f]+",
         "a mirror's URL of http://, https:// or file:/",
     ),
 ]

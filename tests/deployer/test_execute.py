@@ -1,23 +1,33 @@
 """The loop that changes a frontend, run against the simulator: what fails where, and what then."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from deployer.execute import perform
 from deployer.plan import Plan, plan_deploy
-from slots.actions import Action, Check, Drain, Flip, Judge, Restart, Stage
+from slots.actions import Action, Check, Drain, Fill, Flip, Judge, Patch, Prove, Restart, Stage
 from slots.errors import (
     HostError,
     LockedError,
     LockLostError,
     ProductError,
+    Refused,
     RolledBackError,
     StragglersError,
     UnreachableError,
+    VerificationError,
 )
 from slots.slot import SlotName, Verdict
-from tests.deployer.simulator import Frontend, UnhealthyError, release, serving, slot_set
+from tests.deployer.simulator import (
+    DamagedError,
+    Frontend,
+    UnhealthyError,
+    release,
+    serving,
+    slot_set,
+)
 
 NEW = release("b")
 Fault = Callable[[Frontend, Action], None]
@@ -34,10 +44,13 @@ def nothing(frontend: Frontend, action: Action) -> None:
 
 
 def run_plan(
-    frontend: Frontend, fault: Fault = nothing, stop_at: int = 99, plan: Plan | None = None
+    frontend: Frontend,
+    fault: Fault = nothing,
+    stop_at: int = 99,
+    plan: Plan | None = None,
+    told: list[str] | None = None,
 ) -> list[Action]:
     done: list[Action] = []
-    told: list[str] = []
 
     def run(action: Action) -> None:
         fault(frontend, action)
@@ -45,13 +58,15 @@ def run_plan(
             frontend.run(action)
         except UnhealthyError as error:
             raise HostError("the check failed") from error
+        except DamagedError as error:
+            raise VerificationError("damaged") from error
         done.append(action)
 
     def stop_point() -> None:
         if len(done) >= stop_at:
             raise HostError("stopped by the admin")
 
-    perform(plan or planned(frontend), run, stop_point, told.append)
+    perform(plan or planned(frontend), run, stop_point, (told if told is not None else []).append)
     return done
 
 
@@ -164,3 +179,91 @@ def test_an_admin_s_stop_takes_effect_before_the_flip_or_not_at_all(stop_at: int
     else:
         assert frontend.served == "b" * 64
         assert stop_at >= 9
+
+
+def by_pack(frontend: Frontend) -> Plan:
+    """The plan of a deploy whose image is patched together, and written whole if that fails."""
+    plan = planned(frontend)
+    at = next(n for n, one in enumerate(plan.actions) if isinstance(one, Fill))
+    (erase, fill, seal, prove), rest = plan.actions[at - 1 : at + 3], plan.actions[at + 3 :]
+    assert isinstance(fill, Fill)
+    stage = Stage("e" * 64, 4711)
+    patch = Patch(SlotName.B, fill.artefact, "e" * 64, "a" * 64)
+    actions = (stage, erase, patch, seal, prove, *rest)
+    return replace(plan, actions=actions, fallback=(erase, fill, seal, prove))
+
+
+def kinds(actions: list[Action]) -> list[str]:
+    return [type(one).__name__ for one in actions]
+
+
+def test_a_patch_that_works_needs_no_fallback() -> None:
+    frontend = serving("a")
+    told: list[str] = []
+    done = run_plan(frontend, plan=by_pack(frontend), told=told)
+    assert kinds(done)[:5] == ["Stage", "Erase", "Patch", "Seal", "Prove"]
+    assert (frontend.served, frontend.staged, told) == ("b" * 64, "", [])
+
+
+@pytest.mark.parametrize("kind", [Stage, Patch])
+@pytest.mark.parametrize("error", [HostError, VerificationError, Refused])
+def test_a_patch_that_fails_calls_for_the_whole_image(
+    kind: type[Action], error: type[ProductError]
+) -> None:
+    frontend = serving("a")
+    told: list[str] = []
+
+    def fault(_: Frontend, action: Action) -> None:
+        if isinstance(action, kind):
+            raise error("no room")
+
+    done = run_plan(frontend, fault, plan=by_pack(frontend), told=told)
+    assert kinds(done)[kinds(done).index("Fill") - 1 :][:4] == ["Erase", "Fill", "Seal", "Prove"]
+    assert frontend.served == "b" * 64
+    assert told == ["no room: the whole image is written"]
+
+
+def test_a_damaged_old_slot_is_caught_by_the_proof_and_the_whole_image_written() -> None:
+    frontend = serving("a")
+    frontend.cells[SlotName.A].damaged = True
+    told: list[str] = []
+    done = run_plan(frontend, plan=by_pack(frontend), told=told)
+    assert kinds(done).count("Fill") == 1
+    assert frontend.served == "b" * 64
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("error", [UnreachableError, LockLostError, LockedError])
+def test_a_frontend_that_is_lost_gets_nothing_whole(error: type[ProductError]) -> None:
+    frontend = serving("a")
+
+    def fault(_: Frontend, action: Action) -> None:
+        if isinstance(action, Stage):
+            raise error("gone")
+
+    with pytest.raises(error):
+        run_plan(frontend, fault, plan=by_pack(frontend))
+    assert frontend.served == "a" * 64
+
+
+def test_the_whole_image_is_written_once_and_no_more() -> None:
+    frontend = serving("a")
+
+    def fault(_: Frontend, action: Action) -> None:
+        if isinstance(action, Prove):
+            raise VerificationError("damaged")
+
+    with pytest.raises(VerificationError):
+        run_plan(frontend, fault, plan=by_pack(frontend))
+    assert frontend.served == "a" * 64
+
+
+def test_what_a_cut_transfer_left_is_gone_on_with_and_sent_anew_if_it_was_damaged() -> None:
+    frontend = serving("a")
+    cell = frontend.cells[SlotName.B]
+    cell.writing, cell.written, cell.part_damaged = True, ("b" * 64, 100), True
+    plan = planned(frontend)
+    assert kinds([*plan.fallback])[-4:] == ["Erase", "Fill", "Seal", "Prove"]
+    done = run_plan(frontend)
+    assert kinds(done).count("Fill") == 2
+    assert frontend.served == "b" * 64

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from deployer.fleet_file import load, parse
-from deployer.inventory import CommandCheck, HttpCheck, Inventory, select, set_name
+from deployer.inventory import (
+    CommandCheck,
+    HttpCheck,
+    Inventory,
+    TransferSettings,
+    select,
+    set_name,
+)
 from slots.errors import ConfigError
 from slots.slot import MountKind, SlotName, SlotSet, Treatment, Uncovered
 
@@ -285,3 +292,64 @@ def test_a_rule_that_contradicts_itself_is_told(rule: str, fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         rules(f'[[sets.cgi.services]]\nname = "x"\n{rule}\n')
     assert fault in str(caught.value)
+
+
+def test_a_host_says_where_its_transfer_differs() -> None:
+    text = (
+        """
+[transfer]
+source = "http"
+mirrors = ["http://m1/slots", "file:/media/usb/"]
+host_bandwidth = "50 Mbit/s"
+total_bandwidth = "20MB/s"
+"""
+        + SET
+        + HOSTS
+        + """
+[hosts.db1.transfer]
+source = "ssh"
+host_bandwidth = 1000
+fallback_to_ssh = true
+"""
+    )
+    read = inventory(text)
+    www1, _, db1 = (host.transfer for host in read.hosts)
+    assert www1 == TransferSettings("http", ("http://m1/slots", "file:/media/usb/"), 6_250_000)
+    assert db1 == TransferSettings("ssh", www1.mirrors, 1000, fallback_to_ssh=True)
+    assert read.total_bandwidth == 20_000_000
+    plain = inventory()
+    assert (plain.hosts[0].transfer, plain.total_bandwidth) == (TransferSettings(), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[transfer]\nsource = "http"', 'transfer: source = "http" needs mirrors'),
+        ('[transfer]\nsource = "ftp"', "not one of http, ssh"),
+        ('[transfer]\nmirrors = "ftp://m/"', "http://, https:// or file:/"),
+        ('[transfer]\nmirrors = "file://host"', "http://, https:// or file:/"),
+        ('[transfer]\nhost_bandwidth = "50"', "50 Mbit/s"),
+        ("[transfer]\nhost_bandwidth = 0", "50 Mbit/s"),
+        ("[transfer]\nhost_bandwidth = true", "50 Mbit/s"),
+        ('[hosts.www1.transfer]\ntotal_bandwidth = "1MB/s"', "total_bandwidth"),
+    ],
+)
+def test_what_is_wrong_with_a_transfer_is_told(text: str, said: str) -> None:
+    if text.startswith("[hosts"):
+        assert said in fault(SET + HOSTS.replace("[hosts.www2]", f"{text}\n[hosts.www2]"))
+    else:
+        assert said in fault(f"{text}\n{SET}{HOSTS}")
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_per_s"),
+    [('"8 kbit/s"', 1000), ('"1.5 MB/s"', 1_500_000), ('"1Gbit/s"', 125_000_000), ("77", 77)],
+)
+def test_a_bandwidth_is_written_as_an_admin_would(text: str, bytes_per_s: int) -> None:
+    read = inventory(f"[transfer]\nhost_bandwidth = {text}\n{SET}{HOSTS}")
+    assert read.hosts[0].transfer.host_bandwidth == bytes_per_s
+
+
+def test_staging_lies_where_the_set_says() -> None:
+    text = SET.replace("[sets.cgi]", '[sets.cgi]\nstaging = "/var/tmp/{name}"') + HOSTS
+    assert inventory(text).hosts[0].sets["cgi"].staging == "/var/tmp/www1"
