@@ -1,4 +1,4 @@
-"""The command line: deploy, and beside it rollback, status, plan, unlock. Parse, call, exit."""
+"""The command line: deploy and the commands beside it. Parse, call, exit."""
 
 import json
 import signal
@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from deployer import console, packs, publish, releases, users
+from deployer.confirm import confirm
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
 from deployer.fleet_file import load
 from deployer.plan import Goal
@@ -253,6 +254,30 @@ def plan(  # noqa: PLR0917 - typer makes options of them
     if check and code is Exit.DONE and proposal.to_do:
         code = Exit.WOULD_CHANGE
     raise typer.Exit(int(code))
+
+
+@app.command(name="confirm", epilog=EXIT_CODES)
+def confirm_command(
+    set_: SetOption = None,
+    inventory: InventoryOption = FLEET,
+    hosts: HostsOption = None,
+    *,
+    quiet: QuietOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Let what serves now stay, after a deploy that was cut: no guard goes back any more.
+
+    \b
+    deploy confirm --hosts www1
+    """  # noqa: D301 - \b keeps the lines of the examples
+    with console.sink(quiet=quiet) as emit:
+        ours = _fleet(inventory, hosts, set_, emit)
+        outcomes = confirm(ours)
+    if json_:
+        console.print_json(console.outcomes_json("flipslot.confirm/1", ours.set_name, outcomes))
+    else:
+        console.show_outcomes(outcomes)
+    raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
 
 
 @app.command(name="unlock", epilog=EXIT_CODES)

@@ -187,4 +187,5 @@ def _slot_set(name: str, one: SetTable, devices: DevicesTable) -> SlotSet:
         services=tuple(service.service(one.drain_s) for service in one.services),
         uncovered=one.uncovered,
         drain_s=one.drain_s,
+        confirm_s=one.guard_s,
     )

@@ -1,6 +1,7 @@
 """The shape of fleet.toml: a model per table; docs/inventory.md explains each field."""
 
 import re
+from math import ceil
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -232,6 +233,9 @@ class _CommandCheck(Model):
 _AnyCheck = Annotated[_HttpCheck | _CommandCheck, Field(discriminator="kind")]
 
 
+CONFIRM_S = 60.0  # beside what rules, drain and checks may take
+
+
 class SetTable(Model):
     """[sets.NAME]."""
 
@@ -243,8 +247,18 @@ class SetTable(Model):
     services: tuple[ServiceTable, ...] = ()
     uncovered: Uncovered = Uncovered.STOP
     drain_s: Seconds = 30.0
+    confirm_s: Seconds | None = None
     checks: tuple[_AnyCheck, ...] = ()
     image: Name | None = None
+
+    @property
+    def guard_s(self) -> int:
+        """How long the guard waits: unless it is said, for all that may follow the flip."""
+        if self.confirm_s is not None:
+            return ceil(self.confirm_s)
+        rules = sum(service.service(self.drain_s).deadline_s for service in self.services)
+        checks = sum(check.deadline_s for check in self.checks)
+        return ceil(CONFIRM_S + rules + self.drain_s + checks)
 
 
 class HostTable(Model):

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", ["", "rollback", "status", "plan", "unlock"])
+@pytest.mark.parametrize("command", ["", "rollback", "status", "plan", "confirm", "unlock"])
 def test_help_has_examples_and_exit_codes(folder: Path, command: str) -> None:
     done = deploy(folder, f"{command} --help")
     assert done.returncode == 0

@@ -1,0 +1,55 @@
+"""Confirm by hand, after a deploy that was cut, that what serves now may stay."""
+
+from dataclasses import replace
+
+from deployer.deploy import PROBE_PARALLEL, Fleet
+from deployer.execute import locked
+from deployer.inventory import Host
+from deployer.plan import told
+from deployer.probe import probe, reach
+from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from slots import scripts
+from slots.actions import Confirm
+from slots.errors import Exit, HostError, ProductError, RolledBackError
+from slots.events import step
+from slots.platform import PLATFORMS
+from slots.slot import Guard, GuardState
+
+
+def confirm(fleet: Fleet) -> tuple[Outcome, ...]:
+    """End the guards of the set on these frontends: nobody goes back any more."""
+    unlimited, stop = Budget(len(fleet.hosts)), Stop()
+    outcomes = run_hosts(
+        fleet.hosts,
+        lambda host: _confirm(fleet, host),
+        parallel=PROBE_PARALLEL,
+        budget=unlimited,
+        stop=stop,
+    )
+    if stop.cause is not None:
+        raise stop.cause
+    return outcomes
+
+
+def _confirm(fleet: Fleet, host: Host) -> Outcome:
+    try:
+        with step(fleet.emit, "confirm", host.name), fleet.connect(host, fleet.emit) as way:
+            frontend, state = probe(reach(way, host, fleet.set_name, fleet.emit))
+            frontend = replace(frontend, platform=PLATFORMS[state.platform])
+            guard = state.guard
+            if guard is None:
+                return Outcome(host.name, Exit.DONE, "nothing is armed")
+            _refuse_what_is_decided(guard)
+            with locked(frontend) as lock:
+                assert frontend.platform is not None  # noqa: S101 - it was probed
+                frontend.ask(scripts.call(frontend.platform, Confirm(guard.target), lock.token))
+    except ProductError as error:
+        return Outcome.of(host.name, error)
+    return Outcome(host.name, Exit.DONE, f"confirmed: slot {guard.target} stays")
+
+
+def _refuse_what_is_decided(guard: Guard) -> None:
+    if guard.state is GuardState.FIRED:
+        raise RolledBackError(told(guard), hint="deploy again: that ends this record")
+    if guard.state is GuardState.FIRING:
+        raise HostError(told(guard), hint="deploy again once it has ended")
