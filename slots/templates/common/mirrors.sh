@@ -172,6 +172,8 @@ download_curl() { # URL FILE-OR-PIPE
         curl_status=$?
         # A mirror that cannot go on in the middle shall begin again.
         [ "$curl_status" -ne 33 ] || rm -f -- "$partial"
+        sed -n 's/^[0-9]*\(curl: \)/\1/p' "$download_log" >"$download_log.said" || :
+        mv -f -- "$download_log.said" "$download_log"
         return "$curl_status"
     }
     case $(tail -n 1 "$download_log") in

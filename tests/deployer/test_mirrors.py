@@ -1,0 +1,44 @@
+"""A rollout whose bytes come from mirrors, from the command line to a sandbox frontend."""
+
+import shutil
+
+import pytest
+
+from slots.manifest import Release
+from tests.deployer.conftest import AdminBox
+from tests.slots.mirrors import closed_port, mirror
+
+
+def test_hosts_pull_what_a_mirror_has_and_say_why_one_has_not(admin_box: AdminBox) -> None:
+    if not any(shutil.which(name) for name in ("curl", "wget")):
+        pytest.skip("needs curl or wget")
+    folder = admin_box.release("1")
+    artefact = Release.from_json((folder / "release.json").read_bytes()).artefacts[0]
+    dead = f"http://127.0.0.1:{closed_port()}/slots"
+    with mirror() as server:
+        server.objects[artefact.sha256] = (folder / artefact.file).read_bytes()
+        good = f"http://127.0.0.1:{server.port}/good"
+
+        def deploy(*mirrors: str, more: str = "") -> tuple[int, str]:
+            urls = ", ".join(f'"{url}"' for url in mirrors)
+            table = f'[transfer]\nsource = "http"\nmirrors = [{urls}]\n{more}\n'
+            text = table + admin_box.inventory.read_text()
+            (admin_box.folder / "mirrors.toml").write_text(text)
+            arguments = ("--yes", "--hosts", "www1", "--inventory", "mirrors.toml")
+            ran = admin_box.deploy(*arguments, "--image", str(folder))
+            return ran.status, ran.stdout + ran.stderr
+
+        status, said = deploy(dead, f"{good[:-4]}wrong")
+        assert status == 4, said
+        assert "no mirror gave the image" in said
+        assert dead in said
+        assert admin_box.target() == ""
+        status, said = deploy(dead, good)
+        assert status == 0, said
+        assert f"from {good}/{artefact.sha256}" in said
+        assert (admin_box.served(), admin_box.target() != "") == ("1", True)
+        folder = admin_box.release("2")
+        status, said = deploy(dead, more="fallback_to_ssh = true")
+        assert status == 0, said
+        assert "it travels through ssh" in said
+        assert admin_box.served() == "2"
