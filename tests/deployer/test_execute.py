@@ -7,7 +7,19 @@ import pytest
 
 from deployer.execute import perform
 from deployer.plan import Plan, plan_deploy
-from slots.actions import Action, Check, Drain, Fill, Flip, Judge, Patch, Prove, Restart, Stage
+from slots.actions import (
+    Action,
+    Check,
+    Confirm,
+    Drain,
+    Fill,
+    Flip,
+    Judge,
+    Patch,
+    Prove,
+    Restart,
+    Stage,
+)
 from slots.errors import (
     HostError,
     LockedError,
@@ -50,6 +62,7 @@ def run_plan(
     plan: Plan | None = None,
     told: list[str] | None = None,
 ) -> list[Action]:
+    frontend.begin()
     done: list[Action] = []
 
     def run(action: Action) -> None:
@@ -267,3 +280,49 @@ def test_what_a_cut_transfer_left_is_gone_on_with_and_sent_anew_if_it_was_damage
     done = run_plan(frontend)
     assert kinds(done).count("Fill") == 2
     assert frontend.served == "b" * 64
+
+
+@pytest.mark.parametrize("kind", [Restart, Check, Confirm])
+def test_what_the_guard_took_back_is_not_undone_once_more(kind: type[Action]) -> None:
+    frontend = serving("a")
+    taken = RolledBackError("the guard flips back to slot A: nobody confirmed in time")
+
+    def fault(frontend: Frontend, action: Action) -> None:
+        if isinstance(action, kind):
+            frontend.fire()
+            raise taken
+
+    with pytest.raises(RolledBackError) as caught:
+        run_plan(frontend, fault)
+    assert caught.value is taken
+    assert frontend.served == "a" * 64 == frontend.restarted
+    assert frontend.cells[SlotName.B].verdict is None
+    run_plan(frontend)
+    assert frontend.served == "b" * 64
+
+
+def test_a_guard_that_is_faster_than_the_deployer_s_own_way_back_is_no_second_failure() -> None:
+    frontend = serving("a")
+    taken = RolledBackError("the guard flips back to slot A: nobody confirmed in time")
+
+    def fault(frontend: Frontend, action: Action) -> None:
+        if isinstance(action, Check):
+            raise HostError("broken")
+        if action == Flip(SlotName.A):
+            frontend.fire()
+            raise taken
+
+    with pytest.raises(RolledBackError) as caught:
+        run_plan(frontend, fault)
+    assert caught.value is taken
+    assert frontend.served == "a" * 64
+
+
+def test_a_confirmation_that_does_not_get_through_says_what_will_happen() -> None:
+    frontend = serving("a")
+    with pytest.raises(HostError, match="not yet checked") as caught:
+        run_plan(frontend, failing(Confirm, UnreachableError("www1 does not answer")))
+    assert "the guard of that frontend goes back" in caught.value.hint
+    assert frontend.served == "b" * 64
+    frontend.fire()
+    assert frontend.served == "a" * 64

@@ -19,8 +19,8 @@ MakeLab = Callable[..., Lab]
 MakeAdmin = Callable[[Lab], Admin]
 
 STEPS = (
-    "lock", "unmount", "erase", "fill", "seal", "prove", "mount", "flip", "restart", "check",
-    "judge",
+    "lock", "cover", "unmount", "erase", "fill", "seal", "prove", "mount", "arm", "flip", "restart",
+    "drain", "check", "confirm", "judge",
 )  # fmt: skip
 LONGEST_DELAY_S = 0.15
 SILENCE_S = 20.0  # until a frontend's sshd gives up a client that is silent

@@ -5,6 +5,7 @@ import getpass
 import os
 import random
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,27 @@ from typing import Any
 import pytest
 
 from slots import scripts
-from slots.actions import Drain, Erase, Fill, Flip, Judge, Mount, Patch, Restart, Seal, Unmount
+from slots.actions import (
+    Arm,
+    Confirm,
+    Drain,
+    Erase,
+    Fill,
+    Flip,
+    Judge,
+    Mount,
+    Patch,
+    Restart,
+    Seal,
+    Unmount,
+)
 from slots.errors import VerificationError
 from slots.freebsd import FreeBSD
 from slots.manifest import HEAD_BYTES
 from slots.rules import User
 from slots.slot import (
     DeviceKind,
+    GuardState,
     HostFile,
     InnerMount,
     MountKind,
@@ -513,3 +528,49 @@ def test_a_host_pulls_with_fetch(host: Host) -> None:
         assert answer.status == 0, answer
         assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
         assert host.do(images.proof(B, new.artefact), token).status == 0
+
+
+def test_what_nobody_confirms_is_taken_back_and_what_is_confirmed_stays(
+    host: Host, world: World
+) -> None:
+    world.load_uzip()
+    services = (Service("php_fpm", ("sleep",)),)
+    leave = (Restart(B, services), Drain(B, services, 5))
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+        write(host, B, uzip(2), token)
+        assert host.do(Mount(B, "uzip"), token).status == 0
+    for seconds, confirmed in ((2, False), (60, True)):
+        with host.lock() as token, process("sleep", "60") as worker:
+            node = os.path.realpath(host.slots.slot(B).mount_point)
+            world.change(
+                users=[{"pid": worker.pid, "node": node}],
+                services={"php_fpm": {"enabled": True, "pids": [worker.pid]}},
+            )
+            action = Arm(B, "r2", seconds, leave)
+            payload = scripts.guard_payload(host.platform, host.slots, action, token)
+            assert host.run(scripts.call(host.platform, action, token), payload).status == 0
+            assert host.do(Flip(B), token).status == 0
+            if confirmed:
+                assert host.do(Confirm(B), token).first("confirmed") == token
+            else:
+                until_fired(host)
+                assert host.do(Confirm(B), token).status == 25
+        state = host.probe()
+        assert active(host.slots, state) is (B if confirmed else A)
+        assert state.guard is None if confirmed else state.guard is not None
+        assert state.guard is None or state.guard.error == ""
+    assert [line for line in world.log if line[0] == "daemon"]
+    assert ["service", "php_fpm", "onerestart"] in world.log
+    firing = f"{host.slots.records}/cgi.firing"
+    renamed, link = world.log.index(["rename", firing]), ["rename", host.slots.link]
+    assert world.log[renamed:].index(["fsync", host.slots.records]) < world.log[renamed:].index(
+        link
+    )
+
+
+def until_fired(host: Host) -> None:
+    deadline = time.monotonic() + 60
+    while (guard := host.probe().guard) is None or guard.state is not GuardState.FIRED:
+        assert time.monotonic() < deadline, guard
+        time.sleep(0.1)
