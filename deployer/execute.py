@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn, assert_never
 
-from deployer import health, transfer
+from deployer import transfer
 from deployer.connection import Connection
 from deployer.frontend import Frontend, HeldLock, read_timeout_s
+from deployer.health import Health
 from deployer.plan import Plan
 from deployer.probe import probe, quietly
 from deployer.transfer import Job, Work
@@ -21,6 +22,7 @@ from slots import scripts
 from slots.actions import (
     Action,
     Arm,
+    Baseline,
     Check,
     Confirm,
     Cover,
@@ -32,6 +34,7 @@ from slots.actions import (
     Judge,
     Mount,
     Patch,
+    Preflight,
     Prove,
     Restart,
     Seal,
@@ -55,6 +58,7 @@ from slots.rules import User
 from slots.slot import FrontendState, SlotName, SlotSet, Verdict, active
 
 RESTART_TIMEOUT_S = 120.0  # for each service
+TRIAL_GRACE_S = 10.0  # to end what does not end by itself
 
 Replan = Callable[[SlotSet, FrontendState], Plan | Refused | LockedError]
 
@@ -73,7 +77,7 @@ def execute(
         frontend, plan = _plan_again(frontend, shown, replan)
         work.stop_point()
         job = Job(frontend, lock.token, work)
-        run = partial(_run_action, job, again=again)
+        run = partial(_run_action, job, health=Health(frontend), again=again)
         perform(plan, run, work.stop_point, _teller(frontend))
         return _read_back(frontend, plan)
 
@@ -246,11 +250,11 @@ def _doubt(plan: Plan, trouble: list[tuple[Action, ProductError]]) -> str:
     )
 
 
-def _run_action(job: Job, action: Action, again: Connect) -> None:
+def _run_action(job: Job, action: Action, health: Health, again: Connect) -> None:
     """Run one action on the frontend."""
     frontend, name = job.frontend, type(action).__name__.lower()
     with step(frontend.emit, name, frontend.host.name, _total(action)) as detail:
-        detail.extend(_run(job, action, again))
+        detail.extend(_run(job, action, health, again))
 
 
 def _total(action: Action) -> int | None:
@@ -265,13 +269,19 @@ def _total(action: Action) -> int | None:
 
 
 def _run(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
-    job: Job, action: Action, again: Connect
+    job: Job, action: Action, health: Health, again: Connect
 ) -> list[str]:
     """Return what is worth telling of an action that went well."""
     frontend = job.frontend
     match action:
         case Check():
-            return [health.check(frontend, frontend.host.checks[frontend.slots.name])]
+            return [health.check()]
+        case Baseline():
+            return [health.before()]
+        case Preflight(trials=trials):
+            longest_s = sum(TRIAL_GRACE_S + one.deadline_s for one in trials)
+            answer = _ask(job, action, frontend.host.ssh.command_timeout_s + longest_s)
+            return list(answer.all("passed"))
         case Fill():
             return transfer.bring_image(job, action)
         case Seal():

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from slots.platform import PLATFORMS
 from slots.settings import nearest
 
+PAYLOAD_MAX_BYTES = 1 << 14  # of a request: it travels in the script
+
 
 def _absolute(value: str) -> str:
     if (
@@ -57,6 +59,24 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if any("\x00" in word for word in value):
         raise ValueError("a command cannot hold a NUL byte")
     return value
+
+
+def _text(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("a NUL byte cannot be handed to a program")
+    return value
+
+
+def _line(value: str) -> str:
+    if re.search(r"[\x00\n]", value):
+        raise ValueError("must be one line")
+    return value
+
+
+def _payload(value: str) -> str:
+    if len(value.encode()) > PAYLOAD_MAX_BYTES:
+        raise ValueError(f"at most {PAYLOAD_MAX_BYTES} bytes")
+    return _text(value)
 
 
 def _written_as(pattern: str, rule: str) -> AfterValidator:
@@ -122,6 +142,13 @@ Name = Annotated[
     ),
 ]
 User = Annotated[str, _written_as(r"[A-Za-z0-9_][A-Za-z0-9._-]*\$?", "the name of a user")]
+Text = Annotated[str, AfterValidator(_text)]
+Line = Annotated[str, AfterValidator(_line)]
+Payload = Annotated[str, AfterValidator(_payload)]
+VariableName = Annotated[
+    str, _written_as(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")
+]
+HeaderName = Annotated[str, _written_as(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", "the name of a header")]
 Seconds = Annotated[float, Field(gt=0, le=86_400, strict=True)]
 MountSize = Annotated[str, _written_as(r"[0-9]+[kmgKMG]?", "a size such as 512k, 64m or 2g")]
 Mode = Annotated[str, _written_as(r"[0-7]{3,4}", "an octal mode such as 1777")]

@@ -188,4 +188,5 @@ def _slot_set(name: str, one: SetTable, devices: DevicesTable) -> SlotSet:
         uncovered=one.uncovered,
         drain_s=one.drain_s,
         confirm_s=one.guard_s,
+        preflight=tuple(each.trial() for each in one.preflight),
     )

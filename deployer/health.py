@@ -1,19 +1,21 @@
-"""Does it work? HTTP from the admin box and commands on the host, each until a deadline."""
+"""Does it work? HTTP from the admin box and commands on the host, before the flip and after it."""
 
 import http.client
 import math
 import ssl
 import time
-from collections.abc import Callable
+from dataclasses import replace
+from email.message import Message
 from typing import assert_never
 from urllib.parse import urlsplit
 
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from deployer.frontend import Frontend
-from deployer.inventory import CheckSpec, CommandCheck, HttpCheck
+from deployer.inventory import CheckSpec, CommandCheck, HttpCheck, Level
 from slots import scripts
 from slots.errors import HostError
+from slots.events import Notice
 
 ATTEMPT_S = 5.0
 PAUSE_S = 0.5
@@ -21,32 +23,90 @@ BODY_LIMIT_BYTES = 1 << 20
 READ_BYTES = 1 << 16
 
 
-def check(frontend: Frontend, specs: tuple[CheckSpec, ...]) -> str:
-    """Run all checks, one after the other; raises HostError with what the last try found."""
-    for spec in specs:
+class Health:
+    """The checks of one frontend, and which of them failed before the flip."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        """Take the checks that the inventory has for the set."""
+        self._frontend = frontend
+        self._specs = frontend.host.checks[frontend.slots.name]
+        self._failed_before: dict[CheckSpec, str] = {}
+
+    def before(self) -> str:
+        """Run each check once, while the old slot serves; returns what there is to say."""
+        self._failed_before.clear()
+        for spec in self._specs:
+            try:
+                self._try(replace(spec, deadline_s=min(ATTEMPT_S, spec.deadline_s)))
+            except HostError as error:
+                self._failed_before[spec] = error.message
+                self._tell(f"before the flip already: {error.message}")
+        failed = len(self._failed_before)
+        return f"{len(self._specs) - failed} of {len(self._specs)} checks pass"
+
+    def check(self) -> str:
+        """Run each check until it passes; HostError of a required one that does not in its time."""
+        if not self._specs:
+            return "no checks in the inventory"
+        failed = 0
+        # Required ones first: what decides is not kept waiting by what does not.
+        for spec in sorted(self._specs, key=lambda one: one.level is Level.WANTED):
+            try:
+                self._until(spec)
+            except HostError as error:
+                also = " (it failed before the flip too)" if spec in self._failed_before else ""
+                if spec.level is Level.REQUIRED:
+                    raise HostError(f"{error.message}{also}") from error
+                failed += 1
+                self._tell(f"wanted, but {error.message}{also}")
+        passed = f"{len(self._specs) - failed} checks passed"
+        return f"{passed}, {failed} wanted ones failed" if failed else passed
+
+    def _tell(self, message: str) -> None:
+        self._frontend.emit(Notice(message, self._frontend.host.name))
+
+    def _until(self, spec: CheckSpec) -> None:
+        """Try again until the deadline; what nobody waits for and failed before is not awaited."""
+        known = spec.level is Level.WANTED and spec in self._failed_before
+        deadline_s = min(ATTEMPT_S, spec.deadline_s) if known else spec.deadline_s
+        retrying = Retrying(
+            stop=stop_after_delay(deadline_s),
+            wait=wait_fixed(PAUSE_S),
+            retry=retry_if_exception_type(HostError),
+        )
+        try:
+            retrying(self._try, spec)
+        except RetryError as error:
+            last = error.last_attempt.exception()
+            raise HostError(f"{last} (tried for {deadline_s:g} s)") from last
+
+    def _try(self, spec: CheckSpec) -> None:
         match spec:
             case HttpCheck():
-                _until(spec.deadline_s, lambda spec=spec: check_http(spec))  # type: ignore[misc]
+                check_http(spec)
             case CommandCheck():
-                _until(
-                    spec.deadline_s,
-                    lambda spec=spec: check_command(frontend, spec),  # type: ignore[misc]
-                )
+                check_command(self._frontend, spec)
             case _:
                 assert_never(spec)
-    return f"{len(specs)} checks passed" if specs else "no checks in the inventory"
 
 
 def check_http(spec: HttpCheck) -> None:
     """Ask once; raises HostError if the answer is not as it should be."""
     timeout_s = min(ATTEMPT_S, spec.deadline_s)
     try:
-        status, body = _get(spec, timeout_s)
+        status, headers, body = _get(spec, timeout_s)
     except (OSError, http.client.HTTPException, ssl.SSLError, ValueError) as error:
         why = str(error) or type(error).__name__
         raise HostError(f"{spec.url} does not answer: {why}") from error
     if status != spec.status:
         raise HostError(f"{spec.url} answers {status}, not {spec.status}")
+    for name, wanted in spec.header:
+        values = headers.get_all(name, [])
+        if not values:
+            raise HostError(f"{spec.url} answers without a header {name}")
+        if not any(wanted in value for value in values):
+            given = ", ".join(values)[:100]
+            raise HostError(f"{spec.url} answers with {name}: {given!r}, not {wanted!r}")
     if spec.contains.encode() not in body:
         raise HostError(f"{spec.url} answers without {spec.contains!r}")
 
@@ -65,20 +125,7 @@ def check_command(frontend: Frontend, spec: CommandCheck) -> None:
     raise HostError(f"`{' '.join(spec.command)}` failed: {why}{f' ({said})' if said else ''}")
 
 
-def _until(deadline_s: float, attempt: Callable[[], None]) -> None:
-    retrying = Retrying(
-        stop=stop_after_delay(deadline_s),
-        wait=wait_fixed(PAUSE_S),
-        retry=retry_if_exception_type(HostError),
-    )
-    try:
-        retrying(attempt)
-    except RetryError as error:
-        last = error.last_attempt.exception()
-        raise HostError(f"{last} (tried for {deadline_s:g} s)") from last
-
-
-def _get(spec: HttpCheck, timeout_s: float) -> tuple[int, bytes]:
+def _get(spec: HttpCheck, timeout_s: float) -> tuple[int, Message, bytes]:
     """Fetch a URL within the time, all of it counted, without following redirects."""
     deadline = time.monotonic() + timeout_s
     url = urlsplit(spec.url)
@@ -94,6 +141,6 @@ def _get(spec: HttpCheck, timeout_s: float) -> tuple[int, bytes]:
             body += piece
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the answer took longer than {timeout_s:g} s")
-        return response.status, body
+        return response.status, response.headers, body
     finally:
         connection.close()

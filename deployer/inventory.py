@@ -5,6 +5,7 @@ One `Host` per frontend with nothing left to look up; `deployer.fleet_file` make
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from slots.slot import SlotSet
 KNOWN_SHOWN = 5  # so many hosts are named in the hint of a pattern that matches none
 
 
+class Level(StrEnum):
+    """What a failing check means."""
+
+    REQUIRED = "required"  # the new image is taken back
+    WANTED = "wanted"  # it is told
+
+
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
     """Ask for a URL from the admin box until it answers as it should, or the deadline passes."""
@@ -22,8 +30,10 @@ class HttpCheck:
     url: str
     status: int = 200
     contains: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()  # sent
+    header: tuple[tuple[str, str], ...] = ()  # of the answer: a name, and what it must contain
     deadline_s: float = 30.0
+    level: Level = Level.REQUIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class CommandCheck:
 
     command: tuple[str, ...]
     deadline_s: float = 30.0
+    level: Level = Level.REQUIRED
 
 
 CheckSpec = HttpCheck | CommandCheck

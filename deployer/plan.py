@@ -16,6 +16,7 @@ from deployer.sizes import megabytes, percent
 from slots.actions import (
     Action,
     Arm,
+    Baseline,
     Check,
     Confirm,
     Cover,
@@ -27,6 +28,7 @@ from slots.actions import (
     Judge,
     Mount,
     Patch,
+    Preflight,
     Restart,
     Seal,
     Stage,
@@ -287,10 +289,14 @@ def _switch(
     leave = _move(slots, target)
     arm = (Arm(target, image.release, slots.confirm_s, leave),) if guarded else ()
     flip = () if served is target else (Flip(target),)
+    tried = (Preflight(target, slots.preflight),) if flip and slots.preflight else ()
+    before = () if served in {None, target} else (Baseline(target.other),)
     confirm = (Confirm(target),) if guarded else ()
     return (
         Mount(target, image.format),
+        *tried,
         *_covered(slots, served, target),
+        *before,
         *arm,
         *flip,
         *_move(slots, target.other),

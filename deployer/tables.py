@@ -12,25 +12,31 @@ from deployer.fields import (
     Bandwidth,
     Command,
     Flag,
+    HeaderName,
     HostBudget,
     InsidePath,
+    Line,
     Mirrors,
     Mode,
     Model,
     MountSize,
     Name,
     NfsSource,
+    Payload,
     PlainName,
     PlatformName,
     Port,
     ProcessName,
     Seconds,
+    Text,
     Texts,
     Url,
     User,
+    VariableName,
 )
-from deployer.inventory import CheckSpec, CommandCheck, HttpCheck
+from deployer.inventory import CheckSpec, CommandCheck, HttpCheck, Level
 from slots.slot import HostFile, InnerMount, MountKind, Service, Treatment, Uncovered
+from slots.trials import USER, CgiTrial, CommandTrial, LibrariesTrial, Trial
 
 KILL_S = 10.0  # from TERM to KILL, where the file does not say it
 
@@ -200,7 +206,9 @@ class _HttpCheck(Model):
     status: int = Field(200, ge=100, le=599, strict=True)
     contains: str = ""
     headers: dict[str, str] = Field(default={})
+    header: dict[HeaderName, str] = Field(default={})
     deadline_s: Seconds = 30.0
+    level: Level = Level.REQUIRED
 
     @model_validator(mode="after")
     def _known_places(self) -> Self:
@@ -214,26 +222,94 @@ class _HttpCheck(Model):
     def spec(self, name: str, address: str) -> CheckSpec:
         literal = f"[{address}]" if ":" in address else address
         url = self.url.replace("{address}", literal).replace("{name}", name)
-        headers = tuple(self.headers.items())
-        return HttpCheck(url, self.status, self.contains, headers, self.deadline_s)
+        return HttpCheck(
+            url,
+            self.status,
+            self.contains,
+            headers=tuple(self.headers.items()),
+            header=tuple(self.header.items()),
+            deadline_s=self.deadline_s,
+            level=self.level,
+        )
 
 
 class _CommandCheck(Model):
     kind: Literal["command"]
     command: Command
     deadline_s: Seconds = 30.0
+    level: Level = Level.REQUIRED
 
     def spec(self, name: str, address: str) -> CheckSpec:
         words = tuple(
             word.replace("{address}", address).replace("{name}", name) for word in self.command
         )
-        return CommandCheck(words, self.deadline_s)
+        return CommandCheck(words, self.deadline_s, self.level)
 
 
 _AnyCheck = Annotated[_HttpCheck | _CommandCheck, Field(discriminator="kind")]
 
 
 CONFIRM_S = 60.0  # beside what rules, drain and checks may take
+
+
+class _CgiTrial(Model):
+    kind: Literal["cgi"]
+    path: AbsolutePath
+    arguments: tuple[Text, ...] = ()
+    env: dict[VariableName, Text] = Field(default={})
+    stdin: Payload = ""
+    status: int = Field(200, ge=100, le=599, strict=True)
+    exit: int = Field(0, ge=0, le=255, strict=True)
+    contains: Line = ""
+    user: User = USER
+    deadline_s: Seconds = 10.0
+
+    def trial(self) -> Trial:
+        return CgiTrial(
+            self.path,
+            self.arguments,
+            tuple(self.env.items()),
+            self.stdin,
+            status=self.status,
+            exit=self.exit,
+            contains=self.contains,
+            user=self.user,
+            deadline_s=self.deadline_s,
+        )
+
+
+class _CommandTrial(Model):
+    kind: Literal["command"]
+    command: Command
+    env: dict[VariableName, Text] = Field(default={})
+    exit: int = Field(0, ge=0, le=255, strict=True)
+    contains: Line = ""
+    user: User = USER
+    deadline_s: Seconds = 30.0
+
+    def trial(self) -> Trial:
+        return CommandTrial(
+            self.command,
+            tuple(self.env.items()),
+            self.exit,
+            self.contains,
+            self.user,
+            self.deadline_s,
+        )
+
+
+class _LibrariesTrial(Model):
+    kind: Literal["ldd"]
+    folders: tuple[AbsolutePath, ...] = Field(("/",), min_length=1)
+    ignore: tuple[Line, ...] = ()
+    user: User = USER
+    deadline_s: Seconds = 120.0
+
+    def trial(self) -> Trial:
+        return LibrariesTrial(self.folders, self.ignore, self.user, self.deadline_s)
+
+
+_AnyTrial = Annotated[_CgiTrial | _CommandTrial | _LibrariesTrial, Field(discriminator="kind")]
 
 
 class SetTable(Model):
@@ -248,6 +324,8 @@ class SetTable(Model):
     uncovered: Uncovered = Uncovered.STOP
     drain_s: Seconds = 30.0
     confirm_s: Seconds | None = None
+
+    preflight: tuple[_AnyTrial, ...] = ()
     checks: tuple[_AnyCheck, ...] = ()
     image: Name | None = None
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from slots.manifest import Artefact
 from slots.slot import Service, SlotName, Uncovered, Verdict
+from slots.trials import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,21 @@ class Mount:
 
     slot: SlotName
     format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Try what the slot holds inside it, before anything is served from it; it changes nothing."""
+
+    slot: SlotName
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Run the health checks once before the flip: what fails then is not the new image's doing."""
+
+    slot: SlotName  # the one that serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +185,9 @@ Action = (
     | Seal
     | Prove
     | Mount
+    | Preflight
     | Cover
+    | Baseline
     | Arm
     | Flip
     | Restart

@@ -18,4 +18,4 @@ class FreeBSD:
     graceful: tuple[str, ...] = ("service", "{name}", "onereload")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
     facts: tuple[str, ...] = ("freebsd/facts.sh",)
-    verbs: tuple[str, ...] = ("freebsd/host.sh", "freebsd/users.sh")
+    verbs: tuple[str, ...] = ("freebsd/host.sh", "freebsd/users.sh", "freebsd/preflight.sh")

@@ -22,4 +22,5 @@ class Linux:
         "linux/host.sh",
         "linux/processes.sh",
         "linux/users.sh",
+        "linux/preflight.sh",
     )

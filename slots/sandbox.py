@@ -23,4 +23,5 @@ class Sandbox:
         "sandbox/host.sh",
         "linux/processes.sh",
         "sandbox/users.sh",
+        "linux/preflight.sh",
     )

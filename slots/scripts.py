@@ -25,6 +25,7 @@ from typing import assert_never
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from slots import trials
 from slots.actions import (
     Arm,
     Confirm,
@@ -37,6 +38,7 @@ from slots.actions import (
     Judge,
     Mount,
     Patch,
+    Preflight,
     Prove,
     Restart,
     Seal,
@@ -55,6 +57,7 @@ from slots.manifest import HEAD_BYTES, Artefact
 from slots.platform import PLATFORMS, Platform, rule_command
 from slots.rules import acts_by_command
 from slots.slot import Service, SlotName, SlotSet
+from slots.trials import Trial
 
 HostAction = (
     Unmount
@@ -64,6 +67,7 @@ HostAction = (
     | Seal
     | Prove
     | Mount
+    | Preflight
     | Cover
     | Arm
     | Flip
@@ -82,6 +86,7 @@ CORE = ("common/core.sh", "common/slot.sh", "common/probe.sh")
 VERBS = (
     "common/verbs.sh",
     "common/users.sh",
+    "common/preflight.sh",
     "common/staging.sh",
     "common/patch.sh",
     "common/mirrors.sh",
@@ -220,6 +225,8 @@ def call(platform: Platform, action: HostAction, token: str) -> str:  # noqa: C9
             return _words("verb_mount", own, slot, format_)
         case Arm(slot, release, seconds, _):
             return _words("verb_arm", own, slot.other, seconds, release)
+        case Preflight(slot, tried):
+            return _by_trials(tried, "verb_preflight", own, slot)
         case Flip(slot):
             return _words("verb_flip", own, slot)
         case Confirm():
@@ -328,6 +335,13 @@ def _by_rules(platform: Platform, services: tuple[Service, ...], *words: object)
         for one in services
     ]
     body = "\n".join(("each_service() {", ":", *lines, "}"))
+    return f"{body}\n{_words(*words)}"
+
+
+def _by_trials(tried: tuple[Trial, ...], *words: object) -> str:
+    """Return a call with what is to be tried as a function, in order."""
+    lines = ['"$1" ' + _words(*trials.words(one)) for one in tried]
+    body = "\n".join(("each_trial() {", ":", *lines, "}"))
     return f"{body}\n{_words(*words)}"
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from posixpath import dirname, join, normpath, relpath
 
+from slots.trials import Trial
+
 
 class SlotName(StrEnum):
     """One of the two slots of a set."""
@@ -133,6 +135,7 @@ class SlotSet:
     uncovered: Uncovered = Uncovered.STOP
     drain_s: float = 30.0  # for what no rule covers
     confirm_s: int = 120  # from the flip; then the guard goes back
+    preflight: tuple[Trial, ...] = ()  # tried inside a slot before the link is set to it
 
     def slot(self, name: SlotName) -> Slot:
         """Return the slot of this name."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from slots.actions import (
     Action,
     Arm,
+    Baseline,
     Check,
     Confirm,
     Cover,
@@ -21,6 +22,7 @@ from slots.actions import (
     Judge,
     Mount,
     Patch,
+    Preflight,
     Prove,
     Restart,
     Seal,
@@ -45,6 +47,7 @@ from slots.slot import (
     Written,
     active,
 )
+from slots.trials import CommandTrial
 
 SLOT_BYTES = 1 << 20
 ZERO = "0" * 64
@@ -56,6 +59,10 @@ class CrashError(Exception):
 
 class UnhealthyError(Exception):
     """A check failed."""
+
+
+class UnfitError(Exception):
+    """A trial of the preflight failed."""
 
 
 class DamagedError(Exception):
@@ -112,6 +119,7 @@ class Frontend:
     staged: str = ""  # digest of the pack in the staging folder
     armed: SlotName | None = None  # the slot that a guard goes back from
     fired: bool = False  # a guard took the lock of the run that is going on
+    tried: Callable[[str], bool] = lambda _: True  # of which images the preflight succeeds
 
     def state(self) -> FrontendState:
         link_kind = LinkKind.LINK if self.link else LinkKind.MISSING
@@ -301,6 +309,17 @@ class Frontend:
             case Cover(slot):
                 yield
                 assert self.link is slot, "what serves is looked at before the flip"
+            case Preflight(slot):
+                yield
+                cell = self.cells[slot]
+                assert self.link is not slot, "what is tried does not serve yet"
+                assert cell.mounted, "a slot is entered by its mount"
+                assert cell.inner_mounts, "and tried with all that is mounted inside"
+                if not self.tried(cell.mounted):
+                    raise UnfitError
+            case Baseline(slot):
+                yield
+                assert self.link is slot, "a baseline is of what serves before the flip"
             case Drain(left):
                 yield
                 assert self.running is not left, "what was restarted has left"
@@ -349,6 +368,7 @@ def slot_set() -> SlotSet:
             Slot(SlotName.A, "/dev/disk/by-partlabel/cgiA", "/webroot/cgi1"),
             Slot(SlotName.B, "/dev/disk/by-partlabel/cgiB", "/webroot/cgi2"),
         ),
+        preflight=(CommandTrial(("true",)),),
     )
 
 

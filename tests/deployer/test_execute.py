@@ -181,17 +181,17 @@ def test_stragglers_fail_the_host_while_the_new_image_serves_and_the_next_deploy
     assert frontend.cells[SlotName.B].verdict == (Verdict.GOOD, "b" * 64)
 
 
-@pytest.mark.parametrize("stop_at", range(13))
+@pytest.mark.parametrize("stop_at", range(15))
 def test_an_admin_s_stop_takes_effect_before_the_flip_or_not_at_all(stop_at: int) -> None:
     frontend = serving("a")
     try:
         run_plan(frontend, stop_at=stop_at)
     except HostError:
         assert frontend.served == "a" * 64
-        assert stop_at < 9
+        assert stop_at < 11
     else:
         assert frontend.served == "b" * 64
-        assert stop_at >= 9
+        assert stop_at >= 11
 
 
 def by_pack(frontend: Frontend) -> Plan:

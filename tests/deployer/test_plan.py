@@ -11,6 +11,7 @@ from deployer.sizes import percent
 from slots.actions import (
     Action,
     Arm,
+    Baseline,
     Check,
     Confirm,
     Cover,
@@ -21,6 +22,7 @@ from slots.actions import (
     Flip,
     Judge,
     Mount,
+    Preflight,
     Prove,
     Restart,
     Seal,
@@ -84,7 +86,10 @@ def kinds(actions: tuple[Action, ...]) -> list[type]:
     return [type(action) for action in actions]
 
 
-SERVE = [Mount, Cover, Arm, Flip, Restart, Drain, Check, Confirm, Judge]
+SERVE = [
+    *(Mount, Preflight, Cover, Baseline, Arm, Flip),
+    *(Restart, Drain, Check, Confirm, Judge),
+]
 FINISH = [Disarm, Prove, Mount, Arm, Restart, Drain, Check, Confirm, Judge]
 
 
@@ -228,7 +233,7 @@ def test_a_flip_that_was_cut_to_a_good_image_is_not_taken_for_done() -> None:
         frontend.run(action)
     back = plan_rollback(frontend.slots, frontend.state(), ())
     assert isinstance(back, Plan)
-    for action in back.actions[:5]:  # Prove, Mount, Cover, Arm, Flip
+    for action in back.actions[:7]:  # up to the flip
         frontend.run(action)
     assert frontend.restarted != frontend.served
     plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
@@ -252,7 +257,7 @@ def test_without_a_link_the_way_back_is_the_other_slot_if_it_holds_an_image() ->
 
 def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
     frontend = serving("a")
-    for action in planned(frontend).actions[:9]:
+    for action in planned(frontend).actions[:11]:
         frontend.run(action)
     plan = planned(frontend)
     assert kinds(plan.actions) == FINISH
@@ -261,7 +266,7 @@ def test_what_was_cut_behind_the_flip_is_finished_with_a_way_back() -> None:
 
 def test_a_bad_image_is_refused_unless_asked_for() -> None:
     frontend = serving("a")
-    for action in (*planned(frontend).actions[:9], *planned(frontend).undo):
+    for action in (*planned(frontend).actions[:11], *planned(frontend).undo):
         frontend.run(action)
     refused = plan_deploy(frontend.slots, frontend.state(), NEW, None)
     assert not isinstance(refused, Plan)

@@ -44,6 +44,14 @@ verb_lock fedcba9876543210 'ann @ desk rm -rf /'
 verb_mount fedcba9876543210 B squashfs
 # patch
 verb_patch fedcba9876543210 B 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd abababababababababababababababababababababababababababababababab
+# preflight
+each_trial() {
+:
+"$1" cgi 'cgi /cgi-bin/it'"'"'s' nobody 10 0 200 'it'"'"'s; $(rm -rf /) `x` \ "q" *' 'it'"'"'s; $(rm -rf /) `x` \ "q" *' 15 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin GATEWAY_INTERFACE=CGI/1.1 SERVER_PROTOCOL=HTTP/1.1 SERVER_SOFTWARE=flipslot SERVER_NAME=localhost SERVER_PORT=80 REMOTE_ADDR=127.0.0.1 REQUEST_METHOD=POST QUERY_STRING= 'SCRIPT_NAME=/cgi-bin/it'"'"'s' 'SCRIPT_FILENAME=/cgi-bin/it'"'"'s' REDIRECT_STATUS=200 CONTENT_LENGTH=29 CONTENT_TYPE=application/x-www-form-urlencoded 'HTTP_COOKIE=it'"'"'s; $(rm -rf /) `x` \ "q" *' '/cgi-bin/it'"'"'s' 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" command 'command test -x '"'"'it'"'"'"'"'"'"'"'"'s; $(rm -rf /) `x` \ "q" *'"'"'' www 3 1 '' '' '' 2 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C test -x 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+"$1" ldd 'ldd /usr /it'"'"'s; $(rm -rf /) `x` \ "q" *' nobody 120 0 '' '' '' 2 'libnss_*' 'it'"'"'s; $(rm -rf /) `x` \ "q" *' /usr '/it'"'"'s; $(rm -rf /) `x` \ "q" *'
+}
+verb_preflight fedcba9876543210 B
 # probe
 each_restart() {
 :

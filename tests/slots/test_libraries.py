@@ -23,6 +23,7 @@ from slots.actions import (
     Judge,
     Mount,
     Patch,
+    Preflight,
     Prove,
     Restart,
     Seal,
@@ -41,6 +42,7 @@ from slots.slot import (
     Uncovered,
     Verdict,
 )
+from slots.trials import CgiTrial, CommandTrial, LibrariesTrial
 from tests.slots import images
 from tests.slots.hosts import SHELLS
 
@@ -49,7 +51,18 @@ NONCE, TOKEN = "0123456789abcdef", "fedcba9876543210"
 GOLDEN = Path(__file__).parent.parent / "golden"
 VERBS = {
     *("probe", "lock", "unlock", "unmount", "erase", "fill", "seal", "prove", "mount", "flip"),
-    *("users", "cover", "restart", "drain", "check", "judge", "staged", "stage", "patch"),
+    *(
+        "users",
+        "cover",
+        "preflight",
+        "restart",
+        "drain",
+        "check",
+        "judge",
+        "staged",
+        "stage",
+        "patch",
+    ),
     *("filled", "fetch", "pull"),
     *("arm", "confirm", "disarm"),
 }
@@ -79,6 +92,11 @@ SERVICES = (
     Service("cgis", (NASTY,), treatment=Treatment.KILL, user="www-data"),
     Service("moved", ("d",), ("mv", "{pids}"), treatment=Treatment.COMMAND),
 )
+TRIALS = (
+    CgiTrial("/cgi-bin/it's", (NASTY,), (("HTTP_COOKIE", NASTY),), NASTY, contains=NASTY),
+    CommandTrial(("test", "-x", NASTY), (("LANG", "C"),), exit=1, user="www", deadline_s=2.5),
+    LibrariesTrial(("/usr", f"/{NASTY}"), ("libnss_*", NASTY)),
+)
 REACH = scripts.MirrorReach(("http://m/ab", f"file:/{NASTY}"), 90, 4711)
 ARTEFACT = images.with_magic("uzip", 200_000).artefact
 
@@ -89,6 +107,7 @@ def calls(platform_name: str) -> dict[str, str]:
         *(Unmount(A), Erase(A), Fill(A, ARTEFACT), Seal(A, ARTEFACT, "cgi-1.0")),
         *(Prove(B, "cgi-1.0", "uzip", 65536, "ab" * 32, "cd" * 32), Mount(B, "squashfs"), Flip(B)),
         *(Cover(A, SERVICES), Restart(A, SERVICES, Uncovered.KILL), Drain(A, SERVICES, 30)),
+        Preflight(B, TRIALS),
         *(Judge(B, Verdict.BAD), Patch(B, ARTEFACT, "ab" * 32, "cd" * 32)),
         *(Arm(B, "cgi-1.0", 90, ()), Confirm(B), Disarm(B)),
     )

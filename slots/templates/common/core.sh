@@ -4,7 +4,7 @@ NL='
 '
 TAB=$(printf '\t')
 ZERO_HEAD=de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31
-begun='' child='' watcher='' feeders='' limited_first=: own_lock='' own_writer='' undo='' scratch=''
+begun='' child='' watcher='' feeders='' limited_first=: limited_group='' own_lock='' own_writer='' undo='' scratch=''
 
 say() { # KEY VALUE: one line of the answer
     say_value=$2
@@ -99,7 +99,7 @@ end_children() {
     end_tries=0
     # A child that cannot die (a write that hangs) keeps its claim: the next writer must see it.
     while [ "$end_tries" -lt 10 ] && running "$child"; do
-        kill -TERM "$child" 2>/dev/null
+        kill -TERM "$limited_group$child" 2>/dev/null
         sleep 0.1
         end_tries=$((end_tries + 1))
     done
@@ -134,15 +134,16 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
         nap=$!
         wait "$nap"
         : >"$scratch.late"
-        kill -TERM "$child" 2>/dev/null
+        kill -TERM "$limited_group$child" 2>/dev/null
         sleep 2 &
         nap=$!
         wait "$nap"
-        kill -KILL "$child" 2>/dev/null
+        kill -KILL "$limited_group$child" 2>/dev/null
     ) >/dev/null 2>&1 3<&- 4>&- &
     watcher=$!
     limited_status=0
     wait "$child" || limited_status=$?
+    [ -z "$limited_group" ] || kill -KILL "-$child" 2>/dev/null || :
     child=''
     end_watcher
     if [ -e "$scratch.late" ]; then
