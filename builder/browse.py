@@ -5,7 +5,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import gmtime, strftime
@@ -23,7 +23,7 @@ from builder.opened.squashfs import SquashfsImage
 from builder.progress import Meter
 from builder.tree import Kind, Node, Tree
 from builder.uzip.reader import UzipReader, is_uzip
-from slots.errors import ConfigError, Refused, VerificationError
+from slots.errors import ConfigError, ProductError, Refused, VerificationError
 from slots.events import Emit, Notice, step
 from slots.index import Index, from_lines, piece_digest
 from slots.manifest import HEAD_BYTES, Artefact, Release
@@ -75,7 +75,7 @@ def _uzip(file: BinaryIO, name: str) -> OpenedImage:
         reader.size_bytes,
         (("clusters", f"{reader.cluster_count:,}"), ("end", f"{reader.end_bytes:,} bytes")),
     )
-    return iso9660.Iso9660Image(io.BufferedReader(reader), name, facts, reader.verify)
+    return iso9660.Iso9660Image(io.BufferedReader(reader), name, facts, reader)
 
 
 def below(tree: Tree, path: str) -> list[Node]:
@@ -144,12 +144,14 @@ def extract(image: OpenedImage, folder: Path, emit: Emit) -> Tree:
     privilege = restore.Privilege.ROOT if os.geteuid() == 0 else restore.Privilege.USER
     tree = image.tree()
     restore.refuse_escapes(tree)
-    _make_empty(folder)
     files = first_files(tree)
-    with step(emit, "extract", str(folder), sum(node.size for node in files)) as detail:
+    with (
+        _filled(folder),
+        step(emit, "extract", str(folder), sum(node.size for node in files)) as detail,
+    ):
         meter = Meter(emit, "extract", str(folder))
         contents = ((node, _counted(chunks, meter)) for node, chunks in image.contents(files))
-        with places.disk_errors(folder):
+        with places.disk_errors(folder, "free some, or name a folder elsewhere"):
             left_out = restore.restore(tree, contents, folder, privilege)
         detail.append(f"{len(tree)} entries")
     if privilege is restore.Privilege.USER:
@@ -157,6 +159,23 @@ def extract(image: OpenedImage, folder: Path, emit: Emit) -> Tree:
     if left_out:
         emit(Notice(f"devices are left out: {listed(left_out)}"))
     return tree
+
+
+@contextmanager
+def _filled(folder: Path) -> Iterator[None]:
+    """Give a new or empty folder, which is as it was again if it is not filled to the end."""
+    was_there = folder.is_dir()
+    _make_empty(folder)
+    try:
+        yield
+    except BaseException as error:
+        left = restore.emptied(folder)
+        if not was_there:
+            with suppress(OSError):
+                folder.rmdir()
+        if left and isinstance(error, ProductError):
+            error.message = f"{error.message}; {folder} holds a part of the image"
+        raise
 
 
 def _make_empty(folder: Path) -> None:
@@ -302,7 +321,7 @@ def _verify_entries(path: Path, specification: list[mtree.Described], emit: Emit
             emit, "verify", f"{path.name} contents", sum(node.size for node in files)
         ) as said:
             meter = Meter(emit, "verify", f"{path.name} contents")
-            image.check()
+            image.check(apart_from=files)
             digests: dict[bytes, str] = {}
             for node, chunks in image.contents(files):
                 digest = hashlib.sha256()

@@ -5,6 +5,7 @@ read out of an image lacks the digest of its content until somebody asks for it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from builder.tree import order_key
@@ -55,10 +56,21 @@ class Difference:
         return not (self.added or self.removed or self.changed)
 
 
-def diff(old: Entries, new: Entries, old_digests: Digests, new_digests: Digests) -> Difference:
-    """Compare two trees; contents are asked for only where nothing else tells them apart."""
+def diff(
+    old: Entries,
+    new: Entries,
+    old_digests: Digests,
+    new_digests: Digests,
+    equal: AbstractSet[bytes] = frozenset(),
+) -> Difference:
+    """Compare two trees; contents are asked for only where nothing else tells them apart.
+
+    `equal` are files whose contents are known to be the same.
+    """
     here = [path for path in new if path in old]
-    asked = [path for path in here if _may_differ_in_content(old[path], new[path])]
+    asked = [
+        path for path in here if path not in equal and _may_differ_in_content(old[path], new[path])
+    ]
     lacking = [path for path in asked if "sha256digest" not in old[path]]
     found_old = old_digests(lacking) if lacking else {}
     lacking = [path for path in asked if "sha256digest" not in new[path]]

@@ -13,6 +13,8 @@ def shown(path: bytes) -> str:
 def text(raw: bytes) -> str:
     """Return bytes as printable text, the rest escaped."""
     decoded = raw.decode("utf-8", "backslashreplace")
+    if decoded.isprintable():  # nearly all
+        return decoded
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in decoded)
 
 

@@ -39,15 +39,13 @@ def partial(parent: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_errors(place: Path) -> Iterator[None]:
+def disk_errors(place: Path, hint: str = "free some, or choose --output") -> Iterator[None]:
     """Turn what a disk refuses into one clear line."""
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise BuildError(
-                f"no space left on the device of {place}", hint="free some, or choose --output"
-            ) from error
+            raise BuildError(f"no space left on the device of {place}", hint=hint) from error
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}:
             where = os.fsdecode(error.filename) if error.filename else str(place)
             raise BuildError(f"cannot write {where}: {error.strerror}") from error

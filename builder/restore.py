@@ -5,8 +5,10 @@ image can write outside it.
 """
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
@@ -49,12 +51,25 @@ def restore(tree: Tree, contents: Contents, folder: Path, privilege: Privilege) 
     owns = [node for node in tree if firsts.get(node.group, node) is node]
     refused = {node.path for node in owns if not _make(top, node, privilege)}
     left_out = [node.path for node in tree if firsts.get(node.group, node).path in refused]
-    _write_contents(top, contents)
+    _write_contents(top, contents, privilege)
     _make_links(top, tree, firsts, refused)
+    passed = {*left_out, *(node.path for node in tree if node.kind is Kind.FILE)}
     for node in reversed(tree.nodes):
-        if node.path not in left_out:
-            _settle(top, node, privilege)
+        if node.path not in passed:
+            _settle(top + node.path, node, privilege)
     return left_out
+
+
+def emptied(folder: Path) -> bool:
+    """Remove all that lies in a folder; return whether something is left."""
+    with suppress(OSError):
+        for one in os.scandir(os.fsencode(folder)):
+            if one.is_dir(follow_symlinks=False):
+                shutil.rmtree(one.path, ignore_errors=True)
+            else:
+                os.unlink(one.path)  # noqa: PTH108 - bytes
+        return any(folder.iterdir())
+    return folder.exists()
 
 
 def _firsts(tree: Tree) -> dict[int | None, Node]:
@@ -92,11 +107,21 @@ def _make_device(full: bytes, node: Node) -> bool:
     return True
 
 
-def _write_contents(top: bytes, contents: Contents) -> None:
+def _write_contents(top: bytes, contents: Contents, privilege: Privilege) -> None:
+    """Write files and settle them while they are open, which costs no look at their path."""
     for node, chunks in contents:
         descriptor = os.open(top + node.path, _NEW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(chunks)
+        try:
+            for chunk in chunks:
+                left = memoryview(chunk)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+            if privilege is Privilege.ROOT:
+                os.fchown(descriptor, node.uid, node.gid)
+            os.fchmod(descriptor, node.mode)
+            os.utime(descriptor, (node.mtime_s, node.mtime_s))
+        finally:
+            os.close(descriptor)
 
 
 def _make_links(
@@ -109,9 +134,8 @@ def _make_links(
             os.link(top + first.path, top + node.path, follow_symlinks=False)
 
 
-def _settle(top: bytes, node: Node, privilege: Privilege) -> None:
+def _settle(full: bytes, node: Node, privilege: Privilege) -> None:
     """Set owner, mode and time, in this order: a change of owner clears set-id bits."""
-    full = top + node.path
     if privilege is Privilege.ROOT:
         os.chown(full, node.uid, node.gid, follow_symlinks=False)
     if node.kind is not Kind.SYMLINK:

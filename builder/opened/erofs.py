@@ -121,7 +121,7 @@ class ErofsImage:
             f"{self.path.name}: {shown(path)}: {reason}", hint="not a good image"
         )
 
-    def check(self) -> None:
+    def check(self, apart_from: Iterable[Node] = ()) -> None:
         """Nothing beyond unpacking it."""
 
     def _file_bytes(self) -> int:

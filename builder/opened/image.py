@@ -61,6 +61,9 @@ class OpenedImage(Protocol):
         """
         ...
 
-    def check(self) -> None:
-        """Check what only this format can: that all of it decodes."""
+    def check(self, apart_from: Iterable[Node] = ()) -> None:
+        """Check what only this format can: that all of it decodes.
+
+        Of files that are read anyway, `apart_from`, the contents need not be decoded for that.
+        """
         ...

@@ -7,13 +7,14 @@ continuations has an end. So damage is named with its place, and costs neither t
 
 import io
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from builder.names import shown
 from builder.opened import susp
+from builder.opened.clusters import Clusters, Flow, indexes
 from builder.opened.image import KINDS, Contents, Facts
 from builder.tree import Kind, Node, Tree, order_key
 from slots.errors import VerificationError
@@ -64,21 +65,28 @@ class _Entries:
 
 @dataclass(slots=True)
 class Iso9660Image:
-    """An ISO 9660 volume; `volume` is its bytes, in whatever container they lie."""
+    """An ISO 9660 volume; `volume` is its bytes, `clusters` how its container stores them."""
 
     volume: BinaryIO
     name: str
     about: Facts
-    decode_all: Callable[[], None]
+    clusters: Clusters | None = None
     _extents: dict[bytes, int] | None = None
 
     def facts(self) -> Facts:
         """Return what the container says of itself."""
         return self.about
 
-    def check(self) -> None:
-        """Decode every cluster of the container."""
-        self.decode_all()
+    def check(self, apart_from: Iterable[Node] = ()) -> None:
+        """Decode every cluster of the container, but those that only these files fill."""
+        if self.clusters is None:
+            return
+        size, known = self.clusters.cluster_bytes, bytearray(self.clusters.cluster_count)
+        for node in apart_from:
+            for index in indexes(self.offset(node), node.size, size):
+                known[index] = 1
+        for _ in self.clusters.decoded(at for at, is_known in enumerate(known) if not is_known):
+            pass
 
     def tree(self) -> Tree:
         """Return all entries."""
@@ -88,11 +96,28 @@ class Iso9660Image:
 
     def contents(self, nodes: Iterable[Node]) -> Contents:
         """Yield the bytes of files in the order in which they lie."""
+        ordered = sorted(nodes, key=self.offset)
+        if self.clusters is None:
+            for node in ordered:
+                yield node, self._read(self.offset(node), node)
+            return
+        flow = Flow(self.clusters, ((self.offset(node), node.size) for node in ordered))
+        for node in ordered:
+            yield node, flow.read(self.offset(node), node.size)
+
+    def bytes_at(self, offset: int, count: int) -> bytes:
+        """Return bytes of the volume."""
+        self.volume.seek(offset)
+        data = self.volume.read(count)
+        if len(data) != count:
+            raise VerificationError(f"{self.name} ends within its files", hint="not a good image")
+        return data
+
+    def offset(self, node: Node) -> int:
+        """Return where the bytes of a file begin in the volume."""
         if self._extents is None:
             self.tree()
-        extents = self._extents or {}
-        for node in sorted(nodes, key=lambda node: extents[node.path]):
-            yield node, self._read(extents[node.path] * BLOCK_BYTES, node)
+        return (self._extents or {})[node.path] * BLOCK_BYTES
 
     def _read(self, offset: int, node: Node) -> Iterator[bytes]:
         left = node.size
@@ -108,7 +133,7 @@ class Iso9660Image:
 def plain(file: BinaryIO, name: str) -> Iso9660Image:
     """Open a plain ISO 9660 image."""
     size_bytes = file.seek(0, io.SEEK_END)
-    return Iso9660Image(file, name, Facts("iso9660", "none", 0, size_bytes), lambda: None)
+    return Iso9660Image(file, name, Facts("iso9660", "none", 0, size_bytes))
 
 
 def _tree(entries: _Entries) -> Tree:

@@ -19,6 +19,10 @@ _CE_BIG = struct.Struct(">4xI4xI4xI")
 _PN = struct.Struct("<I4xI4x")
 _PN_BIG = struct.Struct(">4xI4xI")
 
+# What our writer begins every record with, and in this order: RR, PX of 44 bytes, TF of 12.
+_USUAL_RR, _USUAL_PX_HEAD, _USUAL_TF = slice(0, 4), slice(5, 9), slice(49, 54)
+_USUAL_PX, _USUAL_DATE, _USUAL_BYTES = slice(9, 41), slice(54, 61), 61
+
 _CONTINUES = 1
 _SPECIAL = {2: b".", 4: b"..", 8: b""}
 _MODIFY = 2
@@ -52,7 +56,7 @@ class Attributes:
 def read(area: bytes, found: Attributes) -> None:
     """Read the entries of one area; raises ValueError."""
     found.rest = None
-    at, end = 0, len(area)
+    at, end = _usual(area, found), len(area)
     while at + 4 <= end and area[at]:
         kind, length = area[at : at + 2], area[at + 2]
         if length < 4 or at + length > end:
@@ -63,6 +67,20 @@ def read(area: bytes, found: Attributes) -> None:
         if handler is not None:
             handler(found, area[at + 4 : at + length])
         at += length
+
+
+def _usual(area: bytes, found: Attributes) -> int:
+    """Read the entries that nearly all records begin with; return where the others do."""
+    if (
+        area[_USUAL_TF] != b"TF\x0c\x01\x02"
+        or area[_USUAL_PX_HEAD] != b"PX\x2c\x01"
+        or area[_USUAL_RR] != b"RR\x05\x01"
+        or len(area) < _USUAL_BYTES
+    ):
+        return 0
+    found.mode, found.links, found.uid, found.gid = _stat(area[_USUAL_PX])
+    found.mtime_s = seconds(area[_USUAL_DATE])
+    return _USUAL_BYTES
 
 
 def both(data: bytes, what: str) -> int:
@@ -84,6 +102,13 @@ def _numbers(little: struct.Struct, big: struct.Struct, body: bytes, kind: str) 
 
 def _px(found: Attributes, body: bytes) -> None:
     found.mode, found.links, found.uid, found.gid = _numbers(_PX, _PX_BIG, body, "PX")
+
+
+@lru_cache(maxsize=65_536)
+def _stat(body: bytes) -> tuple[int, int, int, int]:
+    """Read mode, links and owners: few records differ in them."""
+    mode, links, uid, gid = _numbers(_PX, _PX_BIG, body, "PX")
+    return mode, links, uid, gid
 
 
 def _tf(found: Attributes, body: bytes) -> None:

@@ -6,8 +6,12 @@ is longer) is not looked at.
 """
 
 import io
-from collections import OrderedDict
-from collections.abc import Callable
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import BinaryIO
 
 from builder.uzip.codecs import CODECS, Codec
@@ -24,6 +28,12 @@ from slots.errors import VerificationError
 
 MAX_CLUSTER_BYTES = 16 << 20
 """Kernels take clusters below 1 MiB; a reader that is asked to may look at more."""
+
+BATCH_BYTES = 512 << 10
+"""What one task decodes: a task for each cluster would cost more than many of them."""
+
+AHEAD_BYTES = 8 << 20
+"""What may wait decoded."""
 
 TAG = slice(0x0B, 0x0E)
 """Letter, version, and the dot behind it."""
@@ -48,6 +58,7 @@ class UzipReader(io.RawIOBase):
     def __init__(self, file: BinaryIO, name: str, cache_clusters: int = 16) -> None:
         super().__init__()
         self._file, self._name = file, name
+        self._reading = threading.Lock()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cache_clusters = cache_clusters
         self._at = 0
@@ -62,8 +73,9 @@ class UzipReader(io.RawIOBase):
         return VerificationError(f"{self._name}: byte {offset}: {reason}", hint="not a good image")
 
     def _bytes_at(self, offset: int, length: int, what: str) -> bytes:
-        self._file.seek(offset)
-        data = self._file.read(length)
+        with self._reading:
+            self._file.seek(offset)
+            data = self._file.read(length)
         if len(data) != length:
             raise self._bad(f"the file ends within {what}", offset + len(data))
         return data
@@ -127,11 +139,9 @@ class UzipReader(io.RawIOBase):
         return COUNTS_END + OFFSET_BYTES * index
 
     def _decode(self, index: int) -> bytes:
-        length, offset = self._lengths[index], self.toc[index]
-        if length == 0:
+        stored, offset = self.stored(index), self.toc[index]
+        if not stored:
             return bytes(self.cluster_bytes)
-        longest = self.codec.bound(self.cluster_bytes) + SECTOR_BYTES
-        stored = self._bytes_at(offset, min(length, longest), f"cluster {index}")
         try:
             data = self.codec.decompress(stored, self.cluster_bytes)
         except ValueError as error:
@@ -139,6 +149,41 @@ class UzipReader(io.RawIOBase):
         if len(data) != self.cluster_bytes:
             raise self._bad(f"cluster {index} decodes to {len(data)} bytes", offset)
         return data
+
+    @property
+    def packing(self) -> str:
+        """Under which equal stored bytes are equal clusters."""
+        return f"{self.codec.name} {self.cluster_bytes}"
+
+    def stored(self, index: int) -> bytes:
+        """Return a cluster as it is stored; empty for one of zeros."""
+        length = self._lengths[index]
+        if length == 0:
+            return b""
+        longest = self.codec.bound(self.cluster_bytes) + SECTOR_BYTES
+        return self._bytes_at(self.toc[index], min(length, longest), f"cluster {index}")
+
+    def decoded(self, indexes: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield clusters in the order asked for, decoded by threads a bounded way ahead."""
+        wanted = iter(indexes)
+        each = max(1, BATCH_BYTES // self.cluster_bytes)
+        threads = os.cpu_count() or 1
+        most = max(1, min(2 * threads, AHEAD_BYTES // (each * self.cluster_bytes)))
+        waiting: deque[tuple[list[int], Future[list[bytes]]]] = deque()
+        pool = ThreadPoolExecutor(min(threads, most))
+        try:
+            while batch := list(islice(wanted, each)):
+                waiting.append((batch, pool.submit(self._decode_all, batch)))
+                if len(waiting) > most:
+                    numbers, data = waiting.popleft()
+                    yield from zip(numbers, data.result(), strict=True)
+            for numbers, data in waiting:
+                yield from zip(numbers, data.result(), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode_all(self, indexes: Iterable[int]) -> list[bytes]:
+        return [self._decode(index) for index in indexes]
 
     def cluster(self, index: int) -> bytes:
         """Return one cluster of the volume."""
@@ -152,9 +197,7 @@ class UzipReader(io.RawIOBase):
 
     def verify(self, on_progress: Callable[[int], None] = lambda _: None) -> None:
         """Decode every cluster; raises VerificationError at the first that is damaged."""
-        for index in range(self.cluster_count):
-            if self._lengths[index]:
-                self._decode(index)
+        for index, _ in self.decoded(range(self.cluster_count)):
             on_progress((index + 1) * self.cluster_bytes)
 
     # --- io.RawIOBase ----------------------------------------------------------------------

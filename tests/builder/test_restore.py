@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.restore import Privilege, refuse_escapes, restore
+from builder.restore import Privilege, emptied, refuse_escapes, restore
 from builder.tree import Kind, Node, Tree
 from slots.errors import VerificationError
 
@@ -47,3 +47,11 @@ def test_a_closed_directory_still_gets_its_contents(tmp_path: Path) -> None:
     status = (tmp_path / "closed").stat()
     assert (status.st_mode & 0o777, status.st_mtime) == (0o500, 7)
     (tmp_path / "closed").chmod(0o700)
+
+
+def test_a_folder_is_emptied_of_all_that_was_begun(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/file").write_text("x")
+    (tmp_path / "link").symlink_to("/etc")
+    assert emptied(tmp_path) is False
+    assert list(tmp_path.iterdir()) == []
