@@ -35,6 +35,7 @@ from slots.slot import SlotName, Verdict
 from tests.deployer.simulator import (
     DamagedError,
     Frontend,
+    UnfitError,
     UnhealthyError,
     release,
     serving,
@@ -73,6 +74,8 @@ def run_plan(
             raise HostError("the check failed") from error
         except DamagedError as error:
             raise VerificationError("damaged") from error
+        except UnfitError as error:
+            raise HostError("slot B fails its preflight") from error
         done.append(action)
 
     def stop_point() -> None:
@@ -114,6 +117,19 @@ def test_a_failure_before_the_flip_changes_nothing_that_serves(number: int) -> N
     with pytest.raises((HostError, RolledBackError), match="broken"):
         run_plan(frontend, fault)
     assert frontend.served == "a" * 64
+
+
+def test_a_slot_that_fails_its_preflight_is_not_flipped_to_nor_judged() -> None:
+    frontend = serving("a")
+    frontend.tried = lambda image: image != "b" * 64
+    with pytest.raises(HostError, match="slot B fails its preflight"):
+        run_plan(frontend)
+    assert frontend.served == "a" * 64 == frontend.restarted
+    assert (frontend.link, frontend.armed) == (SlotName.A, None)
+    assert frontend.cells[SlotName.B].verdict is None
+    frontend.tried = lambda _: True
+    run_plan(frontend)
+    assert frontend.served == "b" * 64
 
 
 @pytest.mark.parametrize("kind", [Restart, Check])

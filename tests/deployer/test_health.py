@@ -5,12 +5,19 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
-from deployer.health import check_http
-from deployer.inventory import HttpCheck
+from deployer.frontend import Frontend
+from deployer.health import Health, check_http
+from deployer.inventory import CheckSpec, CommandCheck, Host, HttpCheck, Level, SshSettings
 from slots.errors import HostError
+from slots.events import Event, Notice
+from slots.sandbox import Sandbox
+from slots.slot import SlotSet
+from tests.deployer.local import LocalConnection
+from tests.deployer.simulator import slot_set
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,3 +89,52 @@ def test_an_answer_that_trickles_is_given_up(url: str) -> None:
     with pytest.raises(HostError, match="does not answer"):
         check_http(HttpCheck(f"{url}/slow", deadline_s=0.5))
     assert time.monotonic() - began < 2
+
+
+def test_a_header_of_the_answer_must_contain_what_is_expected(url: str) -> None:
+    check_http(HttpCheck(f"{url}/moved", status=302, header=(("location", "/"),)))
+    with pytest.raises(HostError, match="answers with Location: '/', not 'https:'"):
+        check_http(HttpCheck(f"{url}/moved", status=302, header=(("Location", "https:"),)))
+    with pytest.raises(HostError, match="answers without a header X-Version"):
+        check_http(HttpCheck(f"{url}/", header=(("X-Version", "7"),)))
+
+
+def health(told: list[Event], slots: SlotSet, *specs: CheckSpec) -> Health:
+    host = Host("www1", "www1", SshSettings(), frozenset(), None, {}, {slots.name: specs})
+    return Health(Frontend(host, slots, LocalConnection(), Sandbox(), told.append))
+
+
+def messages(told: list[Event]) -> list[str]:
+    return [one.message for one in told if isinstance(one, Notice)]
+
+
+def test_a_wanted_check_that_fails_is_told_and_stops_nothing(url: str) -> None:
+    told: list[Event] = []
+    wanted = HttpCheck(f"{url}/none", deadline_s=0.2, level=Level.WANTED)
+    checks = health(told, slot_set(), wanted, HttpCheck(f"{url}/"))
+    assert checks.check() == "1 checks passed, 1 wanted ones failed"
+    assert messages(told) == [f"wanted, but {url}/none answers 404, not 200 (tried for 0.2 s)"]
+
+
+def test_a_required_check_is_tried_until_it_passes(tmp_path: Path) -> None:
+    grows = CommandCheck(("mkdir", str(tmp_path / "a/b")), deadline_s=30)
+    checks = health([], slot_set(), grows)
+    timer = threading.Timer(0.7, (tmp_path / "a").mkdir)
+    timer.start()
+    assert checks.check() == "1 checks passed"
+    timer.join()
+
+
+def test_what_failed_before_the_flip_is_told_then_and_again_afterwards(url: str) -> None:
+    told: list[Event] = []
+    required = HttpCheck(f"{url}/none", deadline_s=0.2)
+    wanted = HttpCheck(f"{url}/moved", deadline_s=0.2, level=Level.WANTED)
+    checks = health(told, slot_set(), wanted, HttpCheck(f"{url}/"), required)
+    assert checks.before() == "1 of 3 checks pass"
+    assert messages(told)[1] == f"before the flip already: {url}/none answers 404, not 200"
+    with pytest.raises(HostError, match=r"/none answers 404, .* \(it failed before the flip too\)"):
+        checks.check()
+    only = health(told, slot_set(), wanted)
+    only.before()
+    assert only.check() == "0 checks passed, 1 wanted ones failed"
+    assert messages(told)[-1].endswith("(tried for 0.2 s) (it failed before the flip too)")

@@ -9,12 +9,14 @@ from deployer.inventory import (
     CommandCheck,
     HttpCheck,
     Inventory,
+    Level,
     TransferSettings,
     select,
     set_name,
 )
 from slots.errors import ConfigError
 from slots.slot import MountKind, SlotName, SlotSet, Treatment, Uncovered
+from slots.trials import CgiTrial, CommandTrial, LibrariesTrial
 
 SET = """
 [sets.cgi]
@@ -353,3 +355,47 @@ def test_a_bandwidth_is_written_as_an_admin_would(text: str, bytes_per_s: int) -
 def test_staging_lies_where_the_set_says() -> None:
     text = SET.replace("[sets.cgi]", '[sets.cgi]\nstaging = "/var/tmp/{name}"') + HOSTS
     assert inventory(text).hosts[0].sets["cgi"].staging == "/var/tmp/www1"
+
+
+def test_a_preflight_becomes_data_and_the_host_s_name_is_filled_in() -> None:
+    text = """
+[[sets.cgi.preflight]]
+kind = "cgi"
+path = "/cgi-bin/version"
+env = { QUERY_STRING = "host={name}" }
+contains = "{name}"
+[[sets.cgi.preflight]]
+kind = "command"
+command = ["perl", "-c", "x"]
+user = "www"
+[[sets.cgi.preflight]]
+kind = "ldd"
+[[sets.cgi.checks]]
+kind = "http"
+url = "http://{address}/"
+header = { Content-Type = "text/html" }
+level = "wanted"
+"""
+    host = inventory(SET + text + HOSTS).hosts[0]
+    cgi, command, libraries = host.sets["cgi"].preflight
+    assert cgi == CgiTrial(
+        "/cgi-bin/version", environment=(("QUERY_STRING", "host=www1"),), contains="www1"
+    )
+    assert command == CommandTrial(("perl", "-c", "x"), user="www")
+    assert libraries == LibrariesTrial()
+    (http,) = host.checks["cgi"]
+    assert isinstance(http, HttpCheck)
+    assert (http.level, http.header) == (Level.WANTED, (("Content-Type", "text/html"),))
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('path = "cgi-bin/x"', "preflight[0].cgi.path: 'cgi-bin/x' is not an absolute path"),
+        ('path = "/x"\nenv = { "A-B" = "" }', "the name of an environment variable"),
+        ('path = "/x"\ncontains = "a\\nb"', "preflight[0].cgi.contains: must be one line"),
+        ('path = "/x"\nexit = 256', "preflight[0].cgi.exit: must be at most 255"),
+    ],
+)
+def test_a_wrong_preflight_is_told(line: str, why: str) -> None:
+    assert why in fault(f'{SET}[[sets.cgi.preflight]]\nkind = "cgi"\n{line}\n{HOSTS}')

@@ -23,6 +23,7 @@ from slots.actions import (
     Judge,
     Mount,
     Patch,
+    Preflight,
     Restart,
     Seal,
     Unmount,
@@ -45,6 +46,7 @@ from slots.slot import (
     Verdict,
     active,
 )
+from slots.trials import CgiTrial, CommandTrial, LibrariesTrial
 from tests.slots import images, packs
 from tests.slots.hosts import Host, process
 from tests.slots.mirrors import mirror
@@ -54,9 +56,23 @@ A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 1 << 20
 # What POSIX has, and both systems alike; anything else is not found.
 ALIKE = (
-    *("cat", "chmod", "cp", "cut", "date", "df", "grep", "gzip", "mkdir", "mkfifo", "od"),
+    *(
+        "cat",
+        "chmod",
+        "cp",
+        "cut",
+        "date",
+        "df",
+        "env",
+        "find",
+        "grep",
+        "gzip",
+        "mkdir",
+        "mkfifo",
+        "od",
+    ),
     *("readlink", "rm", "rmdir"),
-    *("sed", "sleep", "sort", "tail", "tee", "touch", "tr", "wc"),
+    *("sed", "sleep", "sort", "tail", "tee", "touch", "tr", "wc", "xargs"),
 )
 
 
@@ -574,3 +590,36 @@ def until_fired(host: Host) -> None:
     while (guard := host.probe().guard) is None or guard.state is not GuardState.FIRED:
         assert time.monotonic() < deadline, guard
         time.sleep(0.1)
+
+
+LDD = """\
+#!/bin/sh
+for file; do
+    echo "$file:"
+    case $file in
+        */broken) printf '\\tlibz.so.6 => not found (0)\\n' ;;
+    esac
+    printf '\\tlibc.so.7 => /lib/libc.so.7 (0x801000000)\\n'
+done
+"""
+CGI = '#!/bin/sh\nprintf "Content-Type: text/plain\\n\\n$AS $REQUEST_METHOD"\n'
+
+
+def test_a_slot_is_tried_before_it_serves_and_its_missing_libraries_are_named(host: Host) -> None:
+    slot = Path(host.slots.slot(A).mount_point)
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+        assert host.do(Mount(A, "uzip"), token).status == 0
+        for name, text in (("usr/bin/ldd", LDD), ("cgi", CGI), ("bin/broken", "\x7fELF")):
+            (slot / name).parent.mkdir(parents=True, exist_ok=True)
+            (slot / name).write_text(text)
+            (slot / name).chmod(0o755)
+        cgi = CgiTrial("/cgi", contains="65534:65534:65534 GET")
+        assert host.do(Preflight(A, (cgi,)), token).all("passed") == ("cgi /cgi",)
+        failed = host.do(Preflight(A, (cgi, LibrariesTrial(("/bin",)))), token)
+        late = host.do(Preflight(A, (CommandTrial(("sleep", "9"), deadline_s=1),)), token)
+    assert failed.status == 21
+    assert failed.first("error") == (
+        "slot A fails its preflight: ldd /bin: /bin/broken lacks libz.so.6"
+    )
+    assert late.first("error").endswith("command sleep 9: no end within 1 s")

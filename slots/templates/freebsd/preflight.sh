@@ -1,7 +1,7 @@
 # FreeBSD: the way into a slot.
 enter_as() { # USER: $chroot_words, or trial_why
     user_ids "$1"
-    [ -n "$trial_why" ] || chroot_words="/usr/sbin/chroot -u $uid -g $gid -G $gid"
+    [ -n "$trial_why" ] || chroot_words="$(command -v chroot) -u $uid -g $gid -G $gid"
 }
 
 # timeout without --foreground is the reaper of all that a trial begins, and ends it.
