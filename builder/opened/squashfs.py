@@ -15,7 +15,7 @@ from builder.names import shown
 from builder.opened.image import Contents, Facts, damage
 from builder.tools import Tool, output, version, words
 from builder.tree import Kind, Node, Tree
-from slots.errors import ConfigError, VerificationError
+from slots.errors import ConfigError, Refused, VerificationError
 
 UNSQUASHFS = Tool("unsquashfs", "squashfs-tools", "squashfs-tools")
 _SINCE = (4, 5)
@@ -160,9 +160,24 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
         else:
             known[path] = len(entries)
             entries.append(_entry(path, found))
+    _refuse_unclear_links((node.path for node, _ in entries), keys, name)
     if held:
         _continue_target(entries, held, name)
     return entries, keys
+
+
+def _refuse_unclear_links(paths: Iterable[bytes], keys: Mapping[bytes, object], name: str) -> None:
+    """Refuse a link to `a` where `a`, a newline and more is a name too: it may be either."""
+    for path in paths:
+        at = path.find(b"\n")
+        while at >= 0:
+            if path[:at] in keys:
+                raise Refused(
+                    f"{name}: unsquashfs does not tell links to {shown(path[:at])} from those to"
+                    f" {shown(path)}",
+                    hint="read the uzip or iso9660 of the release, or its tree.mtree",
+                )
+            at = path.find(b"\n", at + 1)
 
 
 def _has_place(found: re.Match[bytes], known: Mapping[bytes, int]) -> bool:

@@ -13,7 +13,7 @@ from builder.opened.iso9660 import Iso9660Image
 from builder.recipe import Packing
 from builder.tree import Kind
 from builder.uzip.reader import UzipReader
-from slots.errors import BuildError, VerificationError
+from slots.errors import BuildError, Refused, VerificationError
 from slots.events import Event
 from slots.manifest import Format
 from tests.builder.conftest import WHEN_S, order
@@ -113,6 +113,24 @@ def test_a_wrong_specification_beside_an_image_is_not_believed(
     text = (tmp_path / "new.release.json").read_text().replace('"old', '"new')
     (tmp_path / "new.release.json").write_text(text)
     assert compare.compare(tmp_path / "old", tmp_path / "new", read=False) == honest
+
+
+def test_links_that_unsquashfs_does_not_tell_apart_are_refused(tmp_path: Path) -> None:
+    if shutil.which("mksquashfs") is None:
+        pytest.skip("mksquashfs is not installed")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "a").write_text("one")
+    (folder / "a\nb").write_text("other")
+    image = _image(folder, tmp_path / "clear", "squashfs", 65_536)
+    with browse.opened(image) as one:
+        assert [node.path for node in one.tree()] == [b"", b"/a", b"/a\nb"]
+    os.link(folder / "a\nb", folder / "c")
+    for further in ("unclear", "with-more-behind"):
+        image = _image(folder, tmp_path / further, "squashfs", 65_536)
+        with browse.opened(image) as one, pytest.raises(Refused, match="links to /a from"):
+            one.tree()
+        (folder / "d").touch()
 
 
 @pytest.mark.parametrize("was_there", [False, True])
