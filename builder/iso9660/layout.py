@@ -153,11 +153,12 @@ def plan_layout(tree: Tree, parameters: Parameters) -> Layout:
     """Decide where everything lies."""
     _refuse(refusals(tree, parameters))
     nodes = tree.nodes
-    directories = _directories(nodes, parameters)
+    children = _children(nodes)
+    directories = _directories(nodes, children, parameters)
     numbers = {directory.node: number for number, directory in enumerate(directories)}
     rows = _path_table_rows(directories, numbers, parameters)
     table_bytes = sum(even(8 + len(identifier)) for _, identifier in rows)
-    planned = _Plan(nodes, directories, _owners(nodes, directories), table_bytes, parameters)
+    planned = _Plan(nodes, directories, _owners(nodes, children), table_bytes, parameters)
     match parameters.placement:
         case Placement.SEQUENTIAL:
             places = _sequential(planned)
@@ -166,7 +167,7 @@ def plan_layout(tree: Tree, parameters: Parameters) -> Layout:
     if places.volume_blocks > MAX_BLOCKS:
         _refuse([f"the volume needs {places.volume_blocks} blocks, the most is {MAX_BLOCKS}"])
     pieces = _in_order(places, planned)
-    _share_extents(nodes, directories, places.first_blocks)
+    _share_extents(nodes, children, places.first_blocks)
     return Layout(
         tree=tree,
         parameters=parameters,
@@ -212,56 +213,71 @@ def blocks_of(size_bytes: int) -> int:
 # --- directories ---------------------------------------------------------------------------
 
 
-def _directories(nodes: Sequence[Node], parameters: Parameters) -> tuple[Directory, ...]:
+class _Children(NamedTuple):
+    """A directory: its node, the number of its parent, its entries in byte order of their names."""
+
+    node: int
+    parent: int
+    held: list[int]
+    names: list[bytes]
+
+
+def _children(nodes: Sequence[Node]) -> list[_Children]:
+    """List the directories in tree order."""
+    directory = Kind.DIRECTORY
+    found = [_Children(0, 0, [], [])]
+    numbers = {b"": 0}
+    for index, node in enumerate(nodes[1:], start=1):
+        above, _, name = node.path.rpartition(b"/")
+        parent = numbers[above]
+        _, _, held, names = found[parent]
+        held.append(index)
+        names.append(name)
+        if node.kind is directory:
+            numbers[node.path] = len(found)
+            found.append(_Children(index, parent, [], []))
+    return found
+
+
+def _directories(
+    nodes: Sequence[Node], children: Sequence[_Children], parameters: Parameters
+) -> tuple[Directory, ...]:
     """List the directories in tree order, each with its records."""
-    numbers: dict[bytes, int] = {}
-    heads: list[tuple[int, int]] = []
-    children: list[list[int]] = []
-    for index, node in enumerate(nodes):
-        parent = numbers[node.parent] if index else 0
-        if index:
-            children[parent].append(index)
-        if node.kind is Kind.DIRECTORY:
-            numbers[node.path] = len(heads)
-            heads.append((index, parent))
-            children.append([])
     hashed = parameters.placement is Placement.HASHED
     most = parameters.table_bytes if hashed else MAX_BLOCKS * BLOCK_BYTES
-    return tuple(
-        _directory(nodes, index, parent, held, most)
-        for (index, parent), held in zip(heads, children, strict=True)
-    )
+    return tuple(_directory(nodes, one, most) for one in children)
 
 
-def _directory(
-    nodes: Sequence[Node], index: int, parent: int, held: list[int], most_bytes: int
-) -> Directory:
+def _directory(nodes: Sequence[Node], one: _Children, most_bytes: int) -> Directory:
     """Put the records of a directory in order; those of a long table in groups of whole blocks."""
-    names = [nodes[child].name for child in held]
-    keys = identifiers(names, [nodes[child].kind is Kind.DIRECTORY for child in held])
-    rows = sorted(zip(keys, held, strict=True), key=lambda row: sort_key(row[0]))
-    sizes = list(_record_sizes(nodes, index, rows))
-    breaks = _breaks(nodes, rows, sizes, most_bytes)
+    directory = Kind.DIRECTORY
+    keys = identifiers(one.names, [nodes[child].kind is directory for child in one.held])
+    rows = sorted(zip(map(sort_key, keys), keys, one.held, one.names, strict=True))
+    sizes = list(_record_sizes(nodes, one.node, rows))
+    breaks = _breaks(rows, sizes, most_bytes)
     offset = overflow = 0
     for at, (size, areas) in enumerate(sizes, start=-OWN_RECORDS):
-        begin = rockridge.next_block(offset) if at in breaks else rockridge.fit(offset, size)
-        offset = begin + size
+        begins = at in breaks or offset % BLOCK_BYTES + size > BLOCK_BYTES
+        offset = (rockridge.next_block(offset) if begins else offset) + size
         for area in areas:
             overflow = rockridge.fit(overflow, area) + area
     return Directory(
-        index,
-        parent,
-        tuple(child for _, child in rows),
-        tuple(key for key, _ in rows),
+        one.node,
+        one.parent,
+        tuple(child for _, _, child, _ in rows),
+        tuple(key for _, key, _, _ in rows),
         breaks,
         blocks_of(offset),
         blocks_of(overflow),
     )
 
 
+_Row = tuple[bytes, bytes, int, bytes]
+"""A child of a directory: the key by which it is sorted, its identifier, its node, its name."""
+
+
 def _breaks(
-    nodes: Sequence[Node],
-    rows: Sequence[tuple[bytes, int]],
+    rows: Sequence[_Row],
     sizes: Sequence[tuple[int, Sequence[int]]],
     most_bytes: int,
 ) -> frozenset[int]:
@@ -269,37 +285,39 @@ def _breaks(
     own = [size for size, _ in sizes[OWN_RECORDS:]]
     if sum(own) <= most_bytes:
         return frozenset()
-    order = [_cut_order(nodes[child].name) for _, child in rows]
+    order = [_cut_order(name) for *_, name in rows]
     return frozenset(low for low, _ in cut(own, order, most_bytes) if low)
 
 
 def _record_sizes(
-    nodes: Sequence[Node], index: int, rows: Sequence[tuple[bytes, int]]
+    nodes: Sequence[Node], index: int, rows: Sequence[_Row]
 ) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield the bytes of each record of a directory, and of its continuation areas."""
     dot = RECORD_BYTES + 1 + rockridge.ATTRIBUTES_BYTES
     own = len(rockridge.SP) + rockridge.CE_BYTES if index == 0 else 0
     yield even(dot + own), (len(rockridge.ER),) if index == 0 else ()
     yield even(RECORD_BYTES + 1 + rockridge.PARENT_BYTES), ()
-    for identifier, child in rows:
-        yield record_size(nodes[child], identifier)
+    for _, identifier, child, name in rows:
+        yield record_size(nodes[child], identifier, name)
 
 
-def record_size(node: Node, identifier: bytes) -> tuple[int, Sequence[int]]:
+def record_size(node: Node, identifier: bytes, name: bytes) -> tuple[int, Sequence[int]]:
     """Return the bytes of a node's record, and of its continuation areas."""
     base = record_base(identifier)
-    if node.kind in {Kind.FILE, Kind.DIRECTORY, Kind.FIFO}:  # nearly all: count, do not build
-        size = base + rockridge.ATTRIBUTES_BYTES + 5 + len(node.name)
+    kind = node.kind
+    if kind is Kind.FILE or kind is Kind.DIRECTORY:  # nearly all: count, do not build
+        size = base + rockridge.ATTRIBUTES_BYTES + 5 + len(name)
         if size <= MAX_RECORD_BYTES:
-            return even(size), ()
-    parts = rockridge.split(rockridge.entries(node, node.name), MAX_RECORD_BYTES - base)
+            return size + size % 2, ()
+    parts = rockridge.split(rockridge.entries(node, name), MAX_RECORD_BYTES - base)
     first, *areas = rockridge.part_sizes(parts)
     return even(base + first), areas
 
 
 def record_base(identifier: bytes) -> int:
     """Return the bytes of a record before its system use entries."""
-    return even(RECORD_BYTES + len(identifier))
+    size = RECORD_BYTES + len(identifier)
+    return size + size % 2
 
 
 def even(size: int) -> int:
@@ -344,20 +362,23 @@ class _Places(NamedTuple):
     volume_blocks: int
 
 
-def _owners(nodes: Sequence[Node], directories: Sequence[Directory]) -> list[list[int]]:
+def _owners(nodes: Sequence[Node], children: Sequence[_Children]) -> list[list[int]]:
     """Return the nodes of each directory that own data, in byte order of their names.
 
     The first name of a hard-linked file owns its data, an empty file has none.
     """
     groups: set[int] = set()
     owners = []
-    for directory in directories:
+    file = Kind.FILE
+    for directory in children:
         held = []
-        for child in sorted(directory.children):
+        for child in directory.held:
             node = nodes[child]
-            if node.kind is not Kind.FILE or node.size == 0 or node.group in groups:
+            if node.kind is not file or node.size == 0:
                 continue
             if node.group is not None:
+                if node.group in groups:
+                    continue
                 groups.add(node.group)
             held.append(child)
         owners.append(held)
@@ -365,14 +386,14 @@ def _owners(nodes: Sequence[Node], directories: Sequence[Directory]) -> list[lis
 
 
 def _share_extents(
-    nodes: Sequence[Node], directories: Sequence[Directory], first_blocks: "array[int]"
+    nodes: Sequence[Node], children: Sequence[_Children], first_blocks: "array[int]"
 ) -> None:
     """Give the other names of hard-linked files the extent of the first."""
     extents: dict[int, int] = {}
     linked = [
         child
-        for directory in directories
-        for child in sorted(directory.children)
+        for directory in children
+        for child in directory.held
         if nodes[child].group is not None and nodes[child].kind is Kind.FILE
     ]
     for child in linked:
@@ -447,8 +468,8 @@ def _data_units(plan: _Plan) -> tuple[list[Unit], "array[int]"]:
     members, units = array("Q"), []
     for held in plan.owners:
         small = [child for child in held if nodes[child].size < cluster]
-        sizes = [blocks_of(nodes[child].size) * BLOCK_BYTES for child in small]
-        order = [_cut_order(nodes[child].name) for child in small]
+        sizes = [-(-nodes[child].size // BLOCK_BYTES) * BLOCK_BYTES for child in small]
+        order = (_cut_order(nodes[child].name) for child in small)
         for low, high in cut(sizes, order, plan.parameters.pack_bytes):
             length = quantised(sum(sizes[low:high]), cluster)
             key = b"S" + nodes[small[low]].path

@@ -20,6 +20,9 @@ LONG_HASH = 8
 SHORT_ATTEMPTS = 8
 """After so many meetings the four digits are nearly used up; eight are good for any directory."""
 
+_TWO_DIGITS = tuple(bytes((low, high)) for high in DIGITS for low in DIGITS)
+"""A number below 36², the lower digit first."""
+
 _MANGLED = bytes(byte if byte in DIGITS else ord("_") for byte in bytes(range(256)).upper())
 
 
@@ -68,10 +71,11 @@ def _free(name: bytes, taken: Iterable[bytes | None]) -> bytes:
 
 
 def _hash_digits(name: bytes, attempt: int, count: int) -> bytes:
-    digest = blake2b(name, digest_size=8, salt=attempt.to_bytes(4, "little")).digest()
-    number = int.from_bytes(digest, "little")
-    digits = bytearray()
-    for _ in range(count):
-        number, digit = divmod(number, 36)
-        digits.append(DIGITS[digit])
-    return bytes(digits)
+    """Return digits of a hash, the lowest first; `count` is even."""
+    salt = attempt.to_bytes(4, "little") if attempt else b""  # no salt is one of zeros
+    number = int.from_bytes(blake2b(name, digest_size=8, salt=salt).digest(), "little")
+    digits = b""
+    for _ in range(count // 2):
+        number, two = divmod(number, len(_TWO_DIGITS))
+        digits += _TWO_DIGITS[two]
+    return digits

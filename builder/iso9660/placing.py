@@ -6,7 +6,8 @@ finds its cells taken tries other ones that follow from its own hash alone, so t
 displaces few others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 MASK = 2**64 - 1
@@ -36,17 +37,19 @@ def quantised(size_bytes: int, cluster_bytes: int) -> int:
     return -(-clusters // step) * step
 
 
-def cut(sizes: Sequence[int], order: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+def cut(sizes: Sequence[int], order: Iterable[int], limit: int) -> Iterator[tuple[int, int]]:
     """Divide the items into ranges of at most `limit` bytes (or one item), in order.
 
     A range that is too large is divided before its item of least order, the first of equals; its
-    first item does not count.
+    first item does not count. The order is not looked at if all fits into one range.
     """
-    sums = [0]
-    for size in sizes:
-        sums.append(sums[-1] + size)
-    left, right, root = _cartesian(order)
-    waiting = [(0, len(sizes), root)] if sizes else []
+    sums = [0, *accumulate(sizes)]
+    if len(sizes) <= 1 or sums[-1] <= limit:
+        if sizes:
+            yield 0, len(sizes)
+        return
+    left, right, root = _cartesian(list(order))
+    waiting = [(0, len(sizes), root)]
     while waiting:
         low, high, split = waiting.pop()
         if high - low == 1 or sums[high] - sums[low] <= limit:

@@ -27,8 +27,6 @@ NO_TIME = bytes(7)
 SERIALS_PER_BLOCK = 64
 NO_DATE = b"0" * 16 + b"\0"
 APPLICATION = b"FLIPSLOT"
-_LENGTHS = struct.Struct("BB")
-_REST = struct.Struct("BBB4sB")
 
 
 def both16(value: int) -> bytes:
@@ -120,7 +118,8 @@ def _rows(
     for identifier, child in pairs:
         node, block = nodes[child], blocks[child]
         entries = entries_of(node, node.name, block or serials[child])
-        yield identifier, block, _data_bytes(layout, node, child), node, entries
+        size = node.size if node.kind is Kind.FILE else _table_bytes(layout, child)
+        yield identifier, block, size, node, entries
 
 
 def _serials(layout: Layout, directory: Directory) -> dict[int, int]:
@@ -133,19 +132,20 @@ def _serials(layout: Layout, directory: Directory) -> dict[int, int]:
     first = layout.first_blocks[directory.node] * SERIALS_PER_BLOCK
     places = 1 << (directory.table_blocks * SERIALS_PER_BLOCK).bit_length() - 1
     taken: dict[int, int] = {}
+    blocks, nodes = layout.first_blocks, layout.tree.nodes
     for child in directory.children:
-        if not layout.first_blocks[child]:
-            place = name_hash(layout.tree.nodes[child].name) % places
+        if not blocks[child]:
+            place = name_hash(nodes[child].name) % places
             while place in taken:
                 place = (place + 1) % places
             taken[place] = child
     return {child: 1 << 31 | (first + place) % (1 << 31) for place, child in taken.items()}
 
 
-def _data_bytes(layout: Layout, node: Node, child: int) -> int:
-    if node.kind is Kind.DIRECTORY:
-        return layout.directories[layout.numbers[child]].table_blocks * BLOCK_BYTES
-    return node.size if node.kind is Kind.FILE else 0
+def _table_bytes(layout: Layout, child: int) -> int:
+    """Return the bytes of a directory's table; 0: it is no directory."""
+    number = layout.numbers.get(child)
+    return 0 if number is None else layout.directories[number].table_blocks * BLOCK_BYTES
 
 
 def _overflow(parts: list[bytes], overflow: bytearray, overflow_block: int) -> bytes:
@@ -180,14 +180,15 @@ def _record(identifier: bytes, block: int, size: int, node: Node, entries: bytes
     odd = length % 2
     # The time of a parent is not written in each of its directories: they would all change with it.
     time = NO_TIME if identifier == PARENT else rockridge.short_time(node.mtime_s)
-    return (
-        _LENGTHS.pack(length + odd, 0)
-        + both32(block)
-        + both32(size)
-        + time
-        + _REST.pack(flags, 0, 0, b"\1\0\0\1", len(identifier))  # volume 1 in both byte orders
-        + identifier
-        + (b"" if len(identifier) % 2 else b"\0")
-        + entries
-        + (b"\0" if odd else b"")
+    return b"%c\0%b%b%b%c\0\0\1\0\0\1%c%b%b%b%b" % (  # volume 1 in both byte orders
+        length + odd,
+        both32(block),
+        both32(size),
+        time,
+        flags,
+        len(identifier),
+        identifier,
+        b"" if len(identifier) % 2 else b"\0",
+        entries,
+        b"\0" if odd else b"",
     )

@@ -102,7 +102,9 @@ _TF = bytes((*b"TF\x0c\x01", TF_MODIFY))
 
 def attributes(node: Node, further: int, serial: int = 0) -> bytes:
     """Return RR, PX and TF of a node that has `further` entries (RR_ flags) besides."""
-    mode = FORMATS[node.kind] | node.mode
+    kind = node.kind  # the hash of an enumeration's member takes long
+    kind_bits = stat.S_IFREG if kind is Kind.FILE else FORMATS[kind]
+    mode = kind_bits | node.mode
     return (
         _rr_px(further, mode, node.links, node.uid, node.gid)
         + _little(serial)
