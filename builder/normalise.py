@@ -71,7 +71,11 @@ class Rules:
 
 
 def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emit: Emit) -> Tree:
-    """Add what the frontends need, set owners, clamp times; the result is in tree order."""
+    """Add what the frontends need, set owners, clamp times; the result is in tree order.
+
+    The links of the given tree are counted already.
+    """
+    given = tree
     tree = _with_mount_points(tree, rules.mount_points, emit)
     if rules.files:
         tree = _with_files(tree, rules.files, emit)
@@ -82,7 +86,7 @@ def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emi
     if overrides:
         tree = _with_overrides(tree, overrides)
     tree = _with_clamped_times(tree, rules.epoch_s, emit)
-    return with_links(tree)
+    return given if tree is given else with_links(tree)
 
 
 def path_of(text: str) -> bytes:

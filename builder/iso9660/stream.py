@@ -50,16 +50,15 @@ class Planned(NamedTuple):
 
     def key(self) -> bytes:
         """Return a digest of what the cluster is made of."""
-        digest = hashlib.sha256()
+        rows: list[bytes] = []
         for at, source, offset, length in self.parts:
             if isinstance(source, bytes):
                 data = source[offset : offset + length]
-                row = _PART.pack(b"L", at, 0, length, hashlib.sha256(data).digest())
+                rows.append(_PART.pack(b"L", at, 0, length, hashlib.sha256(data).digest()))
             else:
                 content = bytes.fromhex(self.digests[source.path])
-                row = _PART.pack(b"F", at, offset, length, content)
-            digest.update(row)
-        return digest.digest()
+                rows.append(_PART.pack(b"F", at, offset, length, content))
+        return hashlib.sha256(b"".join(rows)).digest()
 
     def fill(self, buffer: memoryview) -> int:
         """Put the bytes of the cluster into a buffer; return how many, 0 if all lies in holes."""

@@ -110,12 +110,13 @@ def write(
 
 
 class _Packed(NamedTuple):
-    """A cluster as one stream, as it is stored at the start of a sector, and the digest of that.
+    """A cluster as it is stored at the start of a sector, and the digest of that.
 
-    A cluster of zeros that need not be stored has no stream.
+    The first `stream_bytes` of it are no padding. A cluster of zeros that need not be stored has
+    none.
     """
 
-    stream: bytes
+    stream_bytes: int
     padded: bytes
     digest: str
     key: bytes = b""
@@ -217,9 +218,9 @@ class _Packer:
 
     def _stored(self, todo: _Todo, stream: bytes) -> _Packed:
         if not stream:
-            return _Packed(b"", b"", "", todo.key)
+            return _Packed(0, b"", "", todo.key)
         padded = pad(self._work.codec, stream, 0, len(self._work.zeros))
-        return _Packed(stream, padded, piece_digest(padded), todo.key)
+        return _Packed(len(stream), padded, piece_digest(padded), todo.key)
 
 
 class _Buffer:
@@ -287,10 +288,19 @@ def _as_packed(work: _Work, key: bytes, known: _Reader, must_store: bool) -> _Pa
     found = known()
     if found is None or (must_store and not found.stored):
         return None
-    stream = found.stored[: found.stream_bytes]
-    padded = pad(work.codec, stream, 0, len(work.zeros)) if stream else b""
-    digest = found.digest if padded == found.stored else piece_digest(padded)
-    return _Packed(stream, padded, digest, key, is_recalled=True)
+    stored, stream_bytes, digest = found
+    if stored and not _is_padded(work.codec, stored, stream_bytes):
+        stored = pad(work.codec, stored[:stream_bytes], 0, len(work.zeros))
+        digest = piece_digest(stored)
+    return _Packed(stream_bytes, stored, digest, key, is_recalled=True)
+
+
+def _is_padded(codec: Codec, stored: bytes, stream_bytes: int) -> bool:
+    """Tell whether what was stored is what `pad` makes of it at the start of a sector."""
+    gap = -stream_bytes % SECTOR_BYTES
+    if gap == 0:
+        return len(stored) == stream_bytes
+    return stored[stream_bytes:] == codec.filler(gap)
 
 
 def _is_done(job: "_Done | Future[_Done]") -> bool:
@@ -358,7 +368,7 @@ class _Image:
     def add(self, packed: _Packed) -> None:
         """Store a cluster, or refer to an earlier one."""
         self.recalled += packed.is_recalled
-        if not packed.stream:
+        if not packed.padded:
             self.elide(1)
             if packed.key:
                 self.kept.append(Stored(packed.key, 0, 0, 0, ""))
@@ -387,12 +397,13 @@ class _Image:
     def _store(self, packed: _Packed) -> None:
         data, digest = packed.padded, packed.digest
         if self.end % SECTOR_BYTES:  # behind one that could not be padded: meet the sectors again
-            data = pad(self._codec, packed.stream, self.end, self._cluster_bytes)
+            stream = data[: packed.stream_bytes]
+            data = pad(self._codec, stream, self.end, self._cluster_bytes)
             digest = piece_digest(data)
         self.toc.append(self.end)
         self.pieces.append(Piece(self.end, len(data), digest))
         if packed.key:
-            row = Stored(packed.key, self.end, len(data), len(packed.stream), digest)
+            row = Stored(packed.key, self.end, len(data), packed.stream_bytes, digest)
             self.kept.append(row)
         self._out.write(data)
         self._last_offset = self.end
