@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.clusters import Recall, Recalled, Stored
+from builder.clusters import Recall, Recalled, Stored, nothing_known
 from builder.tree import Stamp
 from slots.events import Emit, Notice
 from slots.index import piece_digest
@@ -159,6 +159,8 @@ class Cache:
 
     def clusters(self, how: str) -> Recall:
         """Return what finds clusters that were compressed in this way."""
+        if self.connection is None:
+            return nothing_known
         prefix = how.encode()
 
         def recall(keys: Sequence[bytes]) -> dict[bytes, Callable[[], Recalled | None]]:

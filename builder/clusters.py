@@ -65,5 +65,5 @@ longer there."""
 
 
 def nothing_known(_keys: Sequence[bytes]) -> Mapping[bytes, Callable[[], Recalled | None]]:
-    """Know no cluster."""
+    """Know no cluster, and want to know none: who stores them need not make keys."""
     return {}

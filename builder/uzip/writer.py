@@ -263,6 +263,9 @@ def _recalled(
     work: _Work, items: Iterable[tuple[Item, bool]]
 ) -> Iterator[tuple[Item, bytes, bool, _Reader | None]]:
     """Yield each item with its key, and with what may read its stream; ask for many at once."""
+    if work.recall is nothing_known:
+        yield from ((item, b"", must_store, None) for item, must_store in items)
+        return
     for batch in _batches(items):
         keys = [b"" if isinstance(item, bytes | ZeroRun) else item.key() for item, _ in batch]
         asked = [key for key in keys if key]
