@@ -136,7 +136,11 @@ class Lab:
 
     def from_admin_box(self, work: Callable[[], Answer]) -> Answer:
         """Call a function whose sockets are the admin box's."""
-        net = NETNS / namespace(self.settings.prefix, ADMIN)
+        return self.from_box(ADMIN, work)
+
+    def from_box(self, name: str, work: Callable[[], Answer]) -> Answer:
+        """Call a function whose sockets are this box's, also after the call."""
+        net = NETNS / namespace(self.settings.prefix, name)
         with ThreadPoolExecutor(1, initializer=_enter_network, initargs=(net,)) as thread:
             return thread.submit(work).result()
 

@@ -2,15 +2,17 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import pytest
 
 from tests.lab.admin import HEAD_BYTES, Admin, artefact, linked, served, slot_digest
-from tests.lab.chroot import BuiltRelease
+from tests.lab.chroot import BuiltRelease, build, small_chroot
 from tests.lab.frontends import Lab
+from tests.lab.proxy import PORT, Proxy
 
 pytestmark = pytest.mark.lab
 
@@ -18,74 +20,175 @@ Releases = dict[str, BuiltRelease]
 MakeLab = Callable[..., Lab]
 MakeAdmin = Callable[[Lab], Admin]
 
-STEPS = (
-    "lock", "cover", "unmount", "erase", "fill", "seal", "prove", "mount", "arm", "flip", "restart",
-    "drain", "check", "confirm", "judge",
-)  # fmt: skip
-LONGEST_DELAY_S = 0.15
-SILENCE_S = 20.0  # until a frontend's sshd gives up a client that is silent
+
+class Way(StrEnum):
+    """What is broken off: how the image gets there, or a rollback."""
+
+    WHOLE = "whole"
+    PACK = "pack"
+    ROLLBACK = "rollback"
 
 
 class Break(StrEnum):
-    """How a deploy is broken off."""
+    """How it is broken off."""
 
     KILLED = "the deployer is killed"
+    SHELL = "a shell of the deploy on the frontend is killed"
     CUT = "the connection is cut"
+    REBOOT = "the frontend is killed and started again"
     SILENT = "the network goes away"
+
+
+BREAKS = (Break.KILLED, Break.SHELL, Break.CUT, Break.REBOOT)
+WRITING = (Way.WHOLE, Way.PACK)
+# Each step of a deploy, and the ways that take it; a new step is a new row.
+STEPS: Mapping[str, tuple[Way, ...]] = {
+    "lock": WRITING,
+    "probe": WRITING,
+    "unmount": WRITING,
+    "erase": WRITING,
+    "fill": (Way.WHOLE,),
+    "stage": (Way.PACK,),
+    "patch": (Way.PACK,),
+    "seal": WRITING,
+    "prove": WRITING,
+    "mount": WRITING,
+    "cover": WRITING,
+    "arm": WRITING,
+    "flip": WRITING,
+    "restart": WRITING,
+    "drain": WRITING,
+    "check": WRITING,
+    "confirm": WRITING,
+    "judge": WRITING,
+}
+ROLLBACK_STEPS = ("cover", "arm", "flip", "restart", "drain", "check", "confirm")
+CELLS = (
+    *((step, ways) for step, ways in STEPS.items()),
+    *((step, (Way.ROLLBACK,)) for step in ROLLBACK_STEPS),
+)
+SAMPLED = frozenset(
+    ("probe", "fill", "stage", "patch", "prove", "mount", "cover", "flip", "restart", "drain",
+     "confirm")
+)  # fmt: skip
+SAMPLED_ROLLBACK = frozenset(("flip", "confirm"))
+NOT_ALWAYS = frozenset({"unmount"})  # after a reboot nothing is mounted
+BEYOND = 1.2  # a break comes up to so many times a step's length after its beginning
+SILENCE_S = 60.0  # until a frontend's sshd gives up a client that is silent: 15, were it alone here
+FAMILIES = {"1": ("1.0", "1.1", "1.2"), "2": ("2.0", "2.1", "2.2")}
+SHELLS = "pgrep -f '[d]d bs=1 count=' || :"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How, where and when a deploy is broken off."""
+    """What is broken off, how, where and when."""
 
     how: Break
+    way: Way
     step: str
     host: str
     delay_s: float
 
     def __str__(self) -> str:
-        return f"{self.how} {self.delay_s:.3f} s into {self.step} on {self.host}"
+        return f"{self.how} {self.delay_s:.3f} s into {self.step} ({self.way}) on {self.host}"
 
 
-def break_off(admin: Admin, case: Case, arguments: tuple[str, ...]) -> None:
-    """Start a deploy and break it off a moment after a step began on a host."""
+@dataclass(slots=True)
+class Fleet:
+    """Frontends that all serve one version, and what their slots hold."""
+
+    lab: Lab
+    admins: Mapping[str, Admin]  # by family: each knows the releases of its own alone
+    releases: Releases
+    chance: random.Random
+    proxies: Mapping[str, Proxy]
+    held: dict[str, str]  # version by slot
+    active: str
+
+    def admin(self, version: str) -> Admin:
+        """Return the one who deploys this version: no pack leads there from another family."""
+        return self.admins[version.partition(".")[0]]
+
+    def goal(self, way: Way) -> tuple[str, str]:
+        """Return the slot and the version to go to, by this way."""
+        slot = "B" if self.active == "A" else "A"
+        family = self.held[self.active].partition(".")[0]
+        if way is Way.ROLLBACK:
+            return slot, self.held[slot]
+        if way is Way.WHOLE:
+            family = "2" if family == "1" else "1"
+        return slot, self.chance.choice(
+            [v for v in FAMILIES[family] if v not in self.held.values()]
+        )
+
+    def deploying(self, slot: str, version: str) -> tuple[str, ...]:
+        return ("--yes", "--slot", slot, "--image", str(self.releases[version].folder))
+
+    def shells(self, host: str) -> str:
+        """Return the process of a shell that works for the deployer, any of them."""
+        return self.chance.choice(self.lab.on(host, SHELLS).split() or [""])
+
+
+def break_off(fleet: Fleet, case: Case, admin: Admin, arguments: tuple[str, ...]) -> int:
+    """Start a deploy and break it off a moment after a step began on a host; its exit code."""
+    lab = fleet.lab
     deploy = admin.start(*arguments)
-    assert deploy.await_start(case.step, case.host), f"no step {case.step}: {deploy.end()}"
+    if not deploy.await_start(case.step, case.host):
+        ended = deploy.end()
+        assert ended.code == 0, ended
+        assert case.step in NOT_ALWAYS, f"no step {case.step}: {ended}"
+        return ended.code
     time.sleep(case.delay_s)
     match case.how:
         case Break.KILLED:
             deploy.kill()
+        case Break.SHELL:
+            if shell := fleet.shells(case.host):
+                lab.on(case.host, f"kill -9 {shell}", check=False)
         case Break.CUT:
-            admin.lab.on(case.host, "kill -9 $(pgrep -P $(cat /run/sshd.pid))", check=False)
+            fleet.proxies[case.host].cut(silent=fleet.chance.random() < 0.5)
+        case Break.REBOOT:
+            lab.reboot(case.host)
         case Break.SILENT:
-            admin.lab.plug(case.host, up=False)
+            lab.plug(case.host, up=False)
     ended = deploy.end()
     if case.how is Break.SILENT:
-        admin.lab.plug(case.host, up=True)
-    # Over before the break reached it: fine; but a cut must not be called a success it was not.
-    if ended.code == 0:
-        assert arguments[-1].endswith(f"-{served(admin.lab, case.host)}")
+        lab.plug(case.host, up=True)
+    return ended.code
 
 
-def a_whole_image_serves(lab: Lab, host: str, known: Releases) -> None:
-    """The link names a mounted slot that holds a whole image, and CGIs answer from an image."""
+def image_in(lab: Lab, host: str, slot: str, known: Releases) -> str:
+    """Return the version of the image in a slot, whole to the bit."""
+    for version, release in known.items():
+        image = artefact(release)
+        if slot_digest(lab, host, slot, image.size_bytes) == image.sha256:
+            return version
+    pytest.fail(f"{host}: slot {slot} holds no whole image")
+
+
+def an_image_serves(lab: Lab, host: str, known: Releases, may: set[str]) -> None:
+    """The link names a mounted slot with a whole image, and CGIs answer from one of these."""
     slot = linked(lab, host)
     point = {"A": "/webroot/cgi1", "B": "/webroot/cgi2"}[slot]
     assert " squashfs ro," in lab.on(host, f"grep ' {point} ' /proc/mounts")
-    version = lab.on(
-        host, f"sed -n 's/^echo \"version \\(.*\\)\"/\\1/p' {point}/usr/lib/cgi-bin/version"
-    )
-    image = artefact(known[version])
-    assert slot_digest(lab, host, slot, image.size_bytes) == image.sha256
-    assert served_at_last(lab, host) in known
+    assert image_in(lab, host, slot, known) in may
+    assert served_at_last(lab, host) in may
 
 
-def go_on(admin: Admin, *arguments: str) -> None:
-    """Deploy again; a frontend may still be at work for a client that it has not given up."""
+def go_on(admin: Admin, *arguments: str) -> dict[str, float]:
+    """Deploy again; a frontend may still be at work for a client that it has not given up.
+
+    Returns how long each step took.
+    """
     deadline = time.monotonic() + SILENCE_S
-    while (answer := admin.deploy(*arguments)).code == 7 and time.monotonic() < deadline:
+    while True:
+        deploy = admin.start(*arguments)
+        answer = deploy.end()
+        if answer.code != 7 or time.monotonic() > deadline:
+            break
         time.sleep(0.5)
     assert answer.code == 0, answer
+    return deploy.step_seconds()
 
 
 def served_at_last(lab: Lab, host: str) -> str:
@@ -100,83 +203,132 @@ def served_at_last(lab: Lab, host: str) -> str:
             time.sleep(0.1)
 
 
+@pytest.fixture
+def make_fleet(
+    make_lab: MakeLab, make_admin: MakeAdmin, chance: random.Random
+) -> Iterator[Callable[[int], Fleet]]:
+    """Frontends behind proxies, with an image in each slot."""
+    proxies: dict[str, Proxy] = {}
+
+    def make(frontends: int) -> Fleet:
+        lab = make_lab(frontends)
+        folder = make_admin(lab).folder
+        proxies.update({name: Proxy(lab, name) for name in lab.frontends})
+        lead_through_proxies(lab)
+        admins = {family: Admin(lab, folder / family) for family in FAMILIES}
+        held = {"A": "1.0", "B": "1.1"}
+        fleet = Fleet(lab, admins, build_families(folder), chance, proxies, held, "B")
+        for slot, version in held.items():
+            fleet.admin(version).deploy_well(*fleet.deploying(slot, version))
+        return fleet
+
+    yield make
+    for proxy in proxies.values():
+        proxy.close()
+
+
+def lead_through_proxies(lab: Lab) -> None:
+    """Change the lab's inventory: SSH goes to the proxies."""
+    text = lab.fleet.read_text()
+    lab.fleet.write_text(text.replace("[ssh]\n", f"[ssh]\nport = {PORT}\n"))
+    known = lab.folder / "known_hosts"
+    lines = known.read_text().splitlines()
+    for line in [*lines]:
+        names, key = line.split(" ", 1)
+        lines.append(",".join(f"[{name}]:{PORT}" for name in names.split(",")) + f" {key}")
+    known.write_text("\n".join(lines) + "\n")
+
+
+def build_families(folder: Path) -> Releases:
+    """Build the releases in a folder for each family: within one little differs."""
+    made = {}
+    for family, versions in FAMILIES.items():
+        for version in versions:
+            tree = small_chroot(folder / family / f"tree-{version}", version)
+            payload = (folder / family / f"tree-{versions[0]}/usr/share/payload").read_bytes()
+            (tree / "usr/share/payload").write_bytes(payload + version.encode() * 10_000)
+            made[version] = build(folder / family, tree, version)
+    return made
+
+
 def test_a_deploy_broken_off_in_any_step_leaves_an_image_serving_and_the_next_run_gets_there(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases, chance: random.Random
+    make_fleet: Callable[[int], Fleet],
 ) -> None:
-    cases = [(how, step) for how in (Break.KILLED, Break.CUT) for step in STEPS]
-    break_and_go_on(make_lab(1), make_admin, releases, chance, cases)
+    cells = [
+        (how, step, ways)
+        for how in BREAKS
+        for step, ways in CELLS
+        if step in (SAMPLED_ROLLBACK if Way.ROLLBACK in ways else SAMPLED)
+    ]
+    break_and_go_on(make_fleet(1), cells)
 
 
 @pytest.mark.torture
-def test_hundreds_of_deploys_broken_off_anywhere(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases, chance: random.Random
-) -> None:
-    cases = [(how, step) for how in (Break.KILLED, Break.CUT) for step in STEPS] * 10
-    break_and_go_on(make_lab(4), make_admin, releases, chance, cases)
+def test_hundreds_of_deploys_broken_off_anywhere(make_fleet: Callable[[int], Fleet]) -> None:
+    cells = [(how, step, ways) for how in BREAKS for step, ways in CELLS] * 2
+    assert len(cells) >= 200
+    break_and_go_on(make_fleet(2), cells)
 
 
-def break_and_go_on(
-    lab: Lab,
-    make_admin: MakeAdmin,
-    releases: Releases,
-    chance: random.Random,
-    cases: list[tuple[Break, str]],
-) -> None:
-    admin = make_admin(lab)
-    good = {version: release for version, release in releases.items() if version != "sick"}
-    versions = [*good]
-    for slot, version in (("A", versions[0]), ("B", versions[1])):
-        admin.deploy_well("--yes", "--slot", slot, "--image", str(good[version].folder))
-    chance.shuffle(cases)
-    for number, (how, step) in enumerate(cases):
-        # Three versions in turn: the slot that is written never holds what it will hold.
-        version, slot = versions[(number + 2) % 3], "AB"[number % 2]
-        arguments = ("--yes", "--slot", slot, "--image", str(good[version].folder))
-        host, delay_s = chance.choice([*lab.frontends]), chance.uniform(0, LONGEST_DELAY_S)
-        case = Case(how, step, host, delay_s)
+def break_and_go_on(fleet: Fleet, cells: list[tuple[Break, str, tuple[Way, ...]]]) -> None:
+    lab, chance = fleet.lab, fleet.chance
+    seconds: dict[str, float] = {}
+    chance.shuffle(cells)
+    for number, (how, step, ways) in enumerate(cells):
+        way = chance.choice(ways)
+        slot, version = fleet.goal(way)
+        delay_s = chance.uniform(0, BEYOND) * seconds.get(step, 0.1)
+        case = Case(how, way, step, chance.choice([*lab.frontends]), delay_s)
         print(f"{number}: {case}, {version} to slot {slot}")
+        deploying = fleet.deploying(slot, version)
 
-        break_off(admin, case, arguments)
+        admin = fleet.admin(version)
+        broken = ("rollback", "--yes") if way is Way.ROLLBACK else deploying
+        code = break_off(fleet, case, admin, broken)
         for name in lab.frontends:
-            a_whole_image_serves(lab, name, good)
+            # Over before the break reached it: fine; but a cut must not be called a success.
+            may = {version} if code == 0 else {version, fleet.held[fleet.active]}
+            if how is Break.REBOOT and name == case.host:
+                assert image_in(lab, name, linked(lab, name), fleet.releases) in may
+            else:
+                an_image_serves(lab, name, fleet.releases, may)
 
-        go_on(admin, *arguments)
+        seconds.update(go_on(admin, *deploying))
+        fleet.held[slot], fleet.active = version, slot
         for name in lab.frontends:
-            assert (linked(lab, name), served(lab, name)) == (slot, version)
-            a_whole_image_serves(lab, name, good)
+            assert linked(lab, name) == slot
+            an_image_serves(lab, name, fleet.releases, {version})
 
 
 def test_a_network_that_goes_away_ends_the_deploy_by_its_deadline_and_the_next_run_gets_there(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases, chance: random.Random
+    make_fleet: Callable[[int], Fleet], chance: random.Random
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
-    first = ("--yes", "--slot", "A", "--image", str(releases["1.0"].folder))
-    second = ("--yes", "--slot", "B", "--image", str(releases["2.0"].folder))
-    admin.deploy_well(*first)
+    fleet = make_fleet(1)
+    slot, version = fleet.goal(Way.WHOLE)
+    deploying = fleet.deploying(slot, version)
 
-    break_off(admin, Case(Break.SILENT, "fill", "www1", chance.uniform(0, 0.05)), second)
+    case = Case(Break.SILENT, Way.WHOLE, "fill", "www1", chance.uniform(0, 0.05))
+    break_off(fleet, case, fleet.admin(version), deploying)
 
-    a_whole_image_serves(lab, "www1", releases)
-    assert served(lab, "www1") == "1.0"
-    go_on(admin, *second)
-    assert served(lab, "www1") == "2.0"
+    an_image_serves(fleet.lab, "www1", fleet.releases, {"1.1"})
+    go_on(fleet.admin(version), *deploying)
+    an_image_serves(fleet.lab, "www1", fleet.releases, {version})
 
 
 def test_a_half_written_slot_cannot_be_mounted_even_without_any_record(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases, chance: random.Random
+    make_fleet: Callable[[int], Fleet], chance: random.Random
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
-    admin.deploy_well("--yes", "--slot", "A", "--image", str(releases["1.0"].folder))
-    admin.deploy_well("--yes", "--slot", "B", "--image", str(releases["2.0"].folder))
-    third = ("--yes", "--slot", "A", "--image", str(releases["3.0"].folder))
+    fleet = make_fleet(1)
+    slot, version = fleet.goal(Way.WHOLE)
+    lab, admin = fleet.lab, fleet.admin(version)
+    deploying = fleet.deploying(slot, version)
 
-    break_off(admin, Case(Break.KILLED, "fill", "www1", chance.uniform(0, 0.05)), third)
+    case = Case(Break.KILLED, Way.WHOLE, "fill", "www1", chance.uniform(0, 0.05))
+    break_off(fleet, case, admin, deploying)
     lab.on("www1", "rm -rf /var/db/slots")
 
-    device = "/dev/disk/by-partlabel/cgiA"
-    if linked(lab, "www1") == "A":
+    device = f"/dev/disk/by-partlabel/cgi{slot}"
+    if linked(lab, "www1") == slot:
         pytest.skip("the deploy was over before it was killed")
     head = lab.on(
         "www1", f"dd if={device} bs={HEAD_BYTES} count=1 2>/dev/null | tr -d '\\0' | wc -c"
@@ -186,6 +338,6 @@ def test_a_half_written_slot_cannot_be_mounted_even_without_any_record(
     assert said.endswith("no")
     refused = admin.deploy("rollback", "--yes")
     assert refused.code == 2, refused
-    assert served(lab, "www1") == "2.0"
-    go_on(admin, *third)
-    assert (linked(lab, "www1"), served(lab, "www1")) == ("A", "3.0")
+    assert served(lab, "www1") == "1.1"
+    go_on(admin, *deploying)
+    assert (linked(lab, "www1"), served(lab, "www1")) == (slot, version)
