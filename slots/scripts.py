@@ -92,6 +92,7 @@ VERBS = (
     "common/mirrors.sh",
     "common/guard.sh",
 )
+LOCAL = ("common/boot.sh", "common/local.sh")  # what slotctl has beside the library
 RESTART_TIMEOUT_S = 120
 ANSWER_MAX_BYTES = 1 << 20
 
@@ -121,6 +122,19 @@ def script(platform: Platform | None, slots: SlotSet, call: str, nonce: str) -> 
         )
     )
     return text.encode("utf-8", "surrogateescape")
+
+
+def slotctl(platform: Platform, sets: Sequence[SlotSet]) -> str:
+    """Return the program that a frontend keeps: the library, its sets of slots, a dispatcher."""
+    rules = {one.name: _rules(platform, one.services) for one in sets}
+    text = _environment().get_template("slotctl.sh.j2")
+    return text.render(
+        sets=sets,
+        rules=rules,
+        trials={one.name: _trials(one.preflight) for one in sets},
+        library=library(platform) + _source(LOCAL),
+        restart_timeout_s=RESTART_TIMEOUT_S,
+    )
 
 
 def library(platform: Platform) -> str:
@@ -324,7 +338,12 @@ def check_call(argv: Sequence[str], timeout_s: float) -> str:
 
 
 def _by_rules(platform: Platform, services: tuple[Service, ...], *words: object) -> str:
-    """Return a call with the rules as a function, in order: fields, processes, command."""
+    """Return a call with the rules before it."""
+    return f"{_rules(platform, services)}\n{_words(*words)}"
+
+
+def _rules(platform: Platform, services: tuple[Service, ...]) -> str:
+    """Return the rules as a function, in order: fields, processes, command."""
     lines = [
         '"$1" '
         + _words(
@@ -334,15 +353,18 @@ def _by_rules(platform: Platform, services: tuple[Service, ...], *words: object)
         )
         for one in services
     ]
-    body = "\n".join(("each_service() {", ":", *lines, "}"))
-    return f"{body}\n{_words(*words)}"
+    return "\n".join(("each_service() {", ":", *lines, "}"))
 
 
 def _by_trials(tried: tuple[Trial, ...], *words: object) -> str:
-    """Return a call with what is to be tried as a function, in order."""
+    """Return a call with what is to be tried before it."""
+    return f"{_trials(tried)}\n{_words(*words)}"
+
+
+def _trials(tried: tuple[Trial, ...]) -> str:
+    """Return what is to be tried as a function, in order."""
     lines = ['"$1" ' + _words(*trials.words(one)) for one in tried]
-    body = "\n".join(("each_trial() {", ":", *lines, "}"))
-    return f"{body}\n{_words(*words)}"
+    return "\n".join(("each_trial() {", ":", *lines, "}"))
 
 
 def _words(*words: object) -> str:

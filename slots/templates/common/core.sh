@@ -87,8 +87,12 @@ finish() { # STATUS
             finish_status=21
             ;;
     esac
-    printf 'flipslot %s end %s\n' "$NONCE" "$finish_status" >&4
-    exit "$finish_status"
+    ended "$finish_status"
+}
+
+ended() { # STATUS
+    printf 'flipslot %s end %s\n' "$NONCE" "$1" >&4
+    exit "$1"
 }
 
 end_children() {

@@ -1,0 +1,320 @@
+# slotctl: the verbs for whoever sits at the frontend. Plain words go to stdout, errors to stderr.
+slotctl_help() {
+cat <<END
+slotctl - the slots of this frontend: $SETS
+
+slotctl status [SET]      what the slots hold, and which of them serves
+slotctl verify [SET]      reads both slots whole and compares them with their records
+slotctl flip SET A|B      proves that slot, tries it, and serves it
+slotctl rollback [SET]    the same with the slot that does not serve, unless it was judged bad
+slotctl confirm [SET]     what serves is to stay: stops the guard
+slotctl guard [SET]       waits like a guard whose process was killed, then goes back
+slotctl boot [SET]        at boot, before the services: proves, mounts, serves
+slotctl stop [SET]        at a clean shutdown
+
+SET may be left out where there is one; status, verify, boot and stop then do all of them.
+
+0 done, 2 refused, 3 failed, 5 the guard was first, 7 locked, 8 a slot is damaged or none is valid
+END
+}
+
+slotctl_main() { # VERB [SET] [A|B]
+    case ${1:-} in
+        -h | --help | help)
+            slotctl_help
+            exit 0
+            ;;
+        status | verify | boot | stop) ;;
+        flip | rollback | confirm | guard) ;;
+        *)
+            slotctl_help >&2
+            exit 2
+            ;;
+    esac
+    set -eu
+    # 4 is where the answer goes; this program's children get nothing of it.
+    exec 3</dev/null 4>&1 5>&2 </dev/null >&2
+    if [ "$#" -eq 1 ]; then
+        slotctl_all "$1"
+    else
+        slotctl_one "$@"
+    fi
+}
+
+slotctl_all() { # VERB: for each set in a process of its own; the worst status
+    case $1$SETS in
+        flip* | *' '*) ;;
+        *) slotctl_one "$1" "$SETS" ;;
+    esac
+    case $1 in
+        status | verify | boot | stop) ;;
+        *)
+            printf 'slotctl: which set (%s)%s?\n' "$SETS" "$([ "$1" != flip ] || echo ', which slot')" >&5
+            exit 2
+            ;;
+    esac
+    all_statuses=' '
+    for all_set in $SETS; do
+        all_status=0
+        /bin/sh "$0" "$1" "$all_set" >&4 2>&5 3<&- || all_status=$?
+        all_statuses="$all_statuses$all_status "
+    done
+    for all_status in 1 2 7 8 5 3; do
+        case $all_statuses in *" $all_status "*) exit "$all_status" ;; esac
+    done
+    exit 0
+}
+
+slotctl_one() { # VERB SET [A|B]
+    SET=$2 slotctl_own='' own_token=''
+    case $1:$# in
+        flip:3 | [!f]*:2) ;;
+        *)
+            slotctl_help >&5
+            exit 2
+            ;;
+    esac
+    LC_ALL=C
+    export LC_ALL PATH
+    unset BLOCKSIZE QUOTING_STYLE POSIXLY_CORRECT CDPATH
+    umask 022
+    scratch=/nonexistent/slotctl
+    begun=yes
+    trap 'finish "$?"' EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 141' PIPE
+    trap 'exit 143' TERM
+    choose_set "$2"
+    case $0 in /*) slotctl_path=$0 ;; *) slotctl_path=$PWD/$0 ;; esac
+    cd /
+    scratch=$RECORDS/.$SET.$$
+    need_rights
+    "slotctl_$1" ${3:+"$3"}
+    exit 0
+}
+
+# --- plain words instead of lines for a deployer -----------------------------------------------------
+slotctl_plain=yes
+say() { # KEY VALUE
+    if [ -z "$slotctl_plain" ]; then
+        printf '%s=%s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')" >&4
+        return 0
+    fi
+    case $1 in
+        error) printf 'slotctl: %s: %s\n' "$SET" "$2" >&5 ;;
+        hint) printf 'slotctl: %s: (%s)\n' "$SET" "$2" >&5 ;;
+        notice) printf '%s: %s\n' "$SET" "$2" >&4 ;;
+        previous | actual | locked | unlocked) ;;
+        link) printf '%s: serves slot %s\n' "$SET" "$SLOT" >&4 ;;
+        proved) printf '%s: slot %s is proven, %s\n' "$SET" "$SLOT" "$2" >&4 ;;
+        drained) ;;
+        *) printf '%s: %s %s\n' "$SET" "$1" "$2" >&4 ;;
+    esac
+}
+
+ended() { # STATUS of a verb: the product's own
+    case $1 in
+        0) exit 0 ;;
+        20) exit 2 ;;
+        22) exit 7 ;;
+        23) exit 8 ;;
+        25) exit 5 ;;
+        *) exit 3 ;;
+    esac
+}
+
+slotctl_lock() { # FOR: as any deployer, for as long as this process lives
+    need_records
+    own_token=$(od -An -v -tx1 -N16 /dev/urandom | tr -d ' \n')
+    claim "$RECORDS/$SET.lock" "$own_token" "slotctl $1" || occupied \
+        "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+    own_lock=yes
+}
+
+apart() { # COMMAND...: a verb that may fail; $apart is its status, what it mounted in vain is undone
+    set +e
+    (
+        trap '[ -z "$undo" ] || undo_mounts' EXIT
+        set -e
+        "$@"
+    )
+    apart=$?
+    set -e
+}
+
+# --- the verbs -----------------------------------------------------------------------------------------
+slotctl_status() {
+    status_link=nothing
+    [ ! -L "$LINK" ] || status_link=$(readlink -- "$LINK")
+    printf '%s: %s -> %s\n' "$SET" "$LINK" "$status_link" >&4
+    for status_slot in A B; do
+        choose "$status_slot"
+        STATE='' head_sha256='' HERE=no NOTE='' ELSEWHERE=''
+        device_kind
+        if [ "$device_kind" = "$SLOT_KIND" ]; then
+            inspect
+            look
+        fi
+        status_of
+        printf '  slot %s: %s\n' "$SLOT" "$status_text" >&4
+    done
+    if read_claim "$RECORDS/$SET.lock" && claim_lives; then
+        printf '  locked by %s (pid %s)\n' "$claim_holder" "$claim_pid" >&4
+    fi
+    status_guard
+    if get state text; then printf '  at boot: %s\n' "$got" >&4; fi
+}
+
+status_of() { # the chosen slot: $status_text
+    status_text=${STATE:-no slot: $DEVICE is $device_kind}
+    if [ "$STATE" = ready ]; then
+        status_text='an image that no record names'
+        get "$SLOT.image" sha256 || :
+        status_sha256=$got
+        get "$SLOT.image" head_sha256 || :
+        if [ -n "$got" ] && [ "$got" = "$head_sha256" ]; then
+            get "$SLOT.image" release || :
+            status_text="$got ($head_format)"
+            ! get "$SLOT.verdict" sha256 || [ "$got" != "$status_sha256" ] \
+                || ! get "$SLOT.verdict" verdict || status_text="$status_text, judged $got"
+            status_proof
+        fi
+    fi
+    [ "$HERE" = no ] || status_text="$status_text, mounted"
+    ! is_active || status_text="$status_text, serves"
+    [ -z "$NOTE$ELSEWHERE" ] || status_text="$status_text; $NOTE${ELSEWHERE:+ mounted at$ELSEWHERE}"
+}
+
+status_proof() {
+    if ! proof_holds; then
+        status_text="$status_text, not proven since the boot"
+    elif get "$SLOT.proof" sha256 && [ "$got" = "$status_sha256" ]; then
+        status_text="$status_text, proven"
+    else
+        status_text="$status_text, DAMAGED"
+    fi
+}
+
+status_guard() {
+    for status_path in "$RECORDS/$SET.firing" "$RECORDS/$SET".armed.* "$RECORDS/$SET.fired"; do
+        [ -f "$status_path" ] || continue
+        status_name=${status_path#"$RECORDS/$SET."}
+        get "$status_name" back || :
+        status_back=$got
+        get "$status_name" why || :
+        status_why=$got
+        get "$status_name" error || :
+        case $status_name in
+            fired) printf '  the guard went back to slot %s: %s%s\n' "$status_back" "$status_why" "${got:+; failed: $got}" ;;
+            *) printf '  a guard goes back to slot %s unless it is confirmed\n' "$status_back" ;;
+        esac >&4
+        return 0
+    done
+}
+
+slotctl_verify() {
+    slotctl_lock verify
+    verify_status=0
+    for verify_slot in A B; do
+        choose "$verify_slot"
+        inspect
+        if [ "$STATE" != ready ]; then
+            say notice "slot $SLOT: $STATE"
+            continue
+        fi
+        apart prove_recorded
+        [ "$apart" -eq 0 ] || [ "$verify_status" -eq 23 ] || verify_status=$apart
+    done
+    finish "$verify_status"
+}
+
+prove_recorded() { # the chosen slot, against its record
+    image_of || refuse "slot $SLOT: no record says which image it holds"
+    verb_prove "$own_token" "$SLOT" "$image_release" "$image_format" "$image_size" "$image_sha256" \
+        "$image_head"
+}
+
+image_of() { # the chosen slot's record: image_*; status 1 if there is none
+    image_release='' image_format='' image_size='' image_sha256='' image_head=''
+    [ -f "$RECORDS/$SET.$SLOT.image" ] || return 1
+    while IFS='=' read -r image_key image_value; do
+        case $image_key in
+            release) image_release=$image_value ;;
+            format) image_format=$image_value ;;
+            size) image_size=$image_value ;;
+            sha256) image_sha256=$image_value ;;
+            head_sha256) image_head=$image_value ;;
+        esac
+    done <"$RECORDS/$SET.$SLOT.image"
+    [ -n "$image_sha256" ]
+}
+
+slotctl_flip() { # A|B
+    slotctl_lock flip
+    choose "$1"
+    switch_to
+}
+
+slotctl_rollback() {
+    slotctl_lock rollback
+    choose A
+    if is_active; then choose B; fi
+    choose_beside=$SLOT
+    slot_beside
+    choose "$slot_beside"
+    is_active || refuse "$LINK names no slot: say which one (slotctl flip $SET A|B)"
+    choose "$choose_beside"
+    if get "$SLOT.verdict" verdict && [ "$got" = bad ]; then
+        say hint "slotctl flip $SET $SLOT serves it all the same"
+        refuse "slot $SLOT: its image was judged bad"
+    fi
+    switch_to
+}
+
+switch_to() { # the chosen slot: proven, mounted, tried, served; what used the other is dealt with
+    switch_slot=$SLOT
+    slot_beside
+    switch_left=$slot_beside
+    verb_disarm "$own_token"
+    prove_recorded
+    if ! is_active; then
+        verb_mount "$own_token" "$switch_slot" "$image_format"
+        verb_preflight "$own_token" "$switch_slot"
+        [ "$UNCOVERED" != stop ] || ! served_by "$switch_left" || verb_cover "$own_token" "$switch_left"
+        verb_flip "$own_token" "$switch_slot"
+    fi
+    leave_slot "$switch_left"
+}
+
+served_by() { # A|B
+    choose "$1"
+    is_active
+}
+
+leave_slot() { # A|B: by the rules; who stays is named
+    verb_restart "$own_token" "$1" "$RESTART_TIMEOUT_S" "$UNCOVERED"
+    verb_drain "$own_token" "$1" "$DRAIN_S"
+    [ -z "$users" ] || fail "slot $1 is still used by $(shown_users)"
+}
+
+slotctl_confirm() {
+    slotctl_lock confirm
+    verb_confirm "$own_token"
+    [ -n "$disarmed" ] || say notice 'nothing waits to be confirmed'
+}
+
+slotctl_guard() {
+    need_records
+    for guard_path in "$RECORDS/$SET".armed.*; do
+        [ -f "$guard_path" ] || continue
+        read_claim "$RECORDS/$SET.guardian" && claim_lives && occupied "its guard lives (pid $claim_pid)"
+        guard_token=${guard_path##*.armed.}
+        slotctl_plain=''
+        verb_guard "$guard_token" "$(od -An -v -tx1 -N16 /dev/urandom | tr -d ' \n')"
+        exit 0
+    done
+    say notice 'nothing is armed'
+}
+
+guard_services() { leave_slot "$guard_left"; }
