@@ -60,3 +60,10 @@ def test_units_that_all_want_one_place_are_placed_all_the_same() -> None:
     size, starts = place(units, 90)
     assert len(set(starts)) == 200
     assert max(starts) + 3 <= size
+
+
+def test_no_order_is_sought_where_all_fits_into_one_range() -> None:
+    sought = iter([5, 3])
+    assert list(cut([2, 1], sought, 3)) == [(0, 2)]
+    assert list(sought) == [5, 3]
+    assert list(cut([2, 1], iter([5, 3]), 2)) == [(0, 1), (1, 2)]
