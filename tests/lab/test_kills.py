@@ -53,7 +53,9 @@ STEPS: Mapping[str, tuple[Way, ...]] = {
     "seal": WRITING,
     "prove": WRITING,
     "mount": WRITING,
+    "preflight": WRITING,
     "cover": WRITING,
+    "baseline": WRITING,
     "arm": WRITING,
     "flip": WRITING,
     "restart": WRITING,
@@ -62,17 +64,24 @@ STEPS: Mapping[str, tuple[Way, ...]] = {
     "confirm": WRITING,
     "judge": WRITING,
 }
-ROLLBACK_STEPS = ("cover", "arm", "flip", "restart", "drain", "check", "confirm")
+ROLLBACK_STEPS = ("preflight", "cover", "arm", "flip", "restart", "drain", "check", "confirm")
 CELLS = (
     *((step, ways) for step, ways in STEPS.items()),
     *((step, (Way.ROLLBACK,)) for step in ROLLBACK_STEPS),
 )
 SAMPLED = frozenset(
-    ("probe", "fill", "stage", "patch", "prove", "mount", "cover", "flip", "restart", "drain",
+    ("probe", "fill", "stage", "patch", "prove", "mount", "preflight", "flip", "restart", "drain",
      "confirm")
 )  # fmt: skip
 SAMPLED_ROLLBACK = frozenset(("flip", "confirm"))
 NOT_ALWAYS = frozenset({"unmount"})  # after a reboot nothing is mounted
+TRIAL = """\
+[[sets.cgi.preflight]]
+kind = "cgi"
+path = "/usr/lib/cgi-bin/version"
+contains = "version"
+
+"""
 BEYOND = 1.2  # a break comes up to so many times a step's length after its beginning
 SILENCE_S = 60.0  # until a frontend's sshd gives up a client that is silent: 15, were it alone here
 FAMILIES = {"1": ("1.0", "1.1", "1.2"), "2": ("2.0", "2.1", "2.2")}
@@ -214,7 +223,7 @@ def make_fleet(
         lab = make_lab(frontends)
         folder = make_admin(lab).folder
         proxies.update({name: Proxy(lab, name) for name in lab.frontends})
-        lead_through_proxies(lab)
+        change_inventory(lab)
         admins = {family: Admin(lab, folder / family) for family in FAMILIES}
         held = {"A": "1.0", "B": "1.1"}
         fleet = Fleet(lab, admins, build_families(folder), chance, proxies, held, "B")
@@ -227,10 +236,10 @@ def make_fleet(
         proxy.close()
 
 
-def lead_through_proxies(lab: Lab) -> None:
-    """Change the lab's inventory: SSH goes to the proxies."""
-    text = lab.fleet.read_text()
-    lab.fleet.write_text(text.replace("[ssh]\n", f"[ssh]\nport = {PORT}\n"))
+def change_inventory(lab: Lab) -> None:
+    """SSH goes to the proxies, and a CGI is tried before the flip."""
+    text = lab.fleet.read_text().replace("[ssh]\n", f"[ssh]\nport = {PORT}\n")
+    lab.fleet.write_text(text.replace("[[sets.cgi.checks]]\n", f"{TRIAL}[[sets.cgi.checks]]\n", 1))
     known = lab.folder / "known_hosts"
     lines = known.read_text().splitlines()
     for line in [*lines]:
