@@ -42,7 +42,7 @@ check: $(ready) ## format, lint, types, import contracts, shellcheck
 	$(bin)/ruff check .
 	$(bin)/mypy
 	$(bin)/lint-imports
-	$(bin)/shellcheck .ci/run tests/lab/frontend/boot.sh
+	$(bin)/shellcheck .ci/run tests/lab/frontend/boot.sh tests/lab/power/init.sh
 
 format: $(ready) ## put every file into the one format
 	$(bin)/ruff format .

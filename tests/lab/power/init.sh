@@ -83,6 +83,7 @@ for module in /modules/*; do
     busybox insmod "$module" || off "failed insmod $module"
 done
 way=whole deploys=1
+# shellcheck disable=SC2013 # words of its one line
 for word in $(cat /proc/cmdline); do
     case $word in
         way=*) way=${word#*=} ;;
