@@ -54,7 +54,7 @@ verb_erase() { # TOKEN A|B
     head_sha256
     # What a cut transfer left is gone on from, as long as nothing else was written since.
     [ "$head_sha256" = "$ZERO_HEAD" ] && get "$SLOT.writing" written || note_written '' "$HEAD_BYTES"
-    drop "$SLOT.image" "$SLOT.proof" "$SLOT.verdict"
+    drop "$SLOT.image" "$SLOT.proof" "$SLOT.verdict" "$SLOT.kept"
     # The pages that hold a magic first: however the rest is torn, nothing mounts it.
     copy_pages /dev/zero 0 1
     copy_pages /dev/zero 8 1
@@ -137,6 +137,7 @@ note_image() { # RELEASE FORMAT SIZE SHA256 HEAD_SHA256: unless the record says 
 }
 
 # --- mounts ---------------------------------------------------------------------------------------
+mount_at_boot=''
 verb_mount() { # TOKEN A|B FORMAT
     need_lock "$1"
     choose "$2"
@@ -152,7 +153,8 @@ verb_mount() { # TOKEN A|B FORMAT
     mount_proof=''
     if [ "$HERE" = no ]; then
         # Until they are restarted, services run from elsewhere: a cut must leave that to be done.
-        ! is_active || drop "$SLOT.verdict"
+        # At boot none runs yet.
+        [ -n "$mount_at_boot" ] || ! is_active || drop "$SLOT.verdict"
         ! proof_holds || mount_proof=yes
         mount_image "$3"
         mounted_now "$MOUNT"
@@ -301,7 +303,7 @@ verb_flip() { # TOKEN A|B
     rm -f -- "$flip_temporary".*
     if [ "$flip_previous" != "$TARGET" ]; then
         # First: a cut from here on must leave an active slot that nobody has judged yet.
-        drop "$SLOT.verdict"
+        drop "$SLOT.verdict" state
         try ln -s -- "$TARGET" "$flip_temporary.$$" || fail "cannot make a symlink in $flip_folder: $said"
         try rename_link "$flip_temporary.$$" "$LINK" || {
             flip_said=$said
