@@ -132,6 +132,10 @@ def _destination(order: Order) -> Names:
                 hint="name one --format, or a folder as --output",
             )
         return Names(output, None, name)
+    if output.exists() and not output.is_file():
+        raise ConfigError(
+            f"{output} is no regular file", hint="name a file or a folder as --output"
+        )
     return Names(output.parent, output.name, name)
 
 

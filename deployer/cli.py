@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from deployer import console, packs, publish, releases, users
 from deployer.confirm import confirm
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
+from deployer.durable import replaceable, written
 from deployer.fleet_file import load
 from deployer.plan import Goal
 from deployer.prove import prove_all
@@ -330,13 +331,14 @@ def pack(
     deploy pack cgi-1 cgi-2
     deploy pack cgi-1 cgi-2 --format uzip -o update.pack
     """  # noqa: D301 - \b keeps the lines of the examples
+    place = None if output is None else replaceable(output)
     with console.sink(quiet=quiet, looks=True) as emit:
         before, after = releases.find(old, RELEASES), releases.find(new, RELEASES)
         held, artefact = packs.in_common(before, after, format_)
         releases.verify(after, frozenset({artefact.format}))
         made = packs.difference(before, held, after, artefact)
         image = after.path(artefact)
-        found = packs.make(made, image, output or packs.kept_at(RELEASES, made), emit)
+        found = packs.make(made, image, place or packs.kept_at(RELEASES, made), emit)
     if json_:
         console.print_json(console.pack_json(found))
     else:
@@ -345,7 +347,7 @@ def pack(
 
 @app.command(name="publish", epilog=EXIT_CODES)
 def publish_command(
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder of a mirror.")],
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="The folder of a mirror.")],
     image: ImageOption = None,
     from_: Annotated[
         list[str] | None,
@@ -365,16 +367,19 @@ def publish_command(
     deploy publish --to /srv/mirror
     deploy publish --image cgi-7 --from cgi-6 --to /media/usb
     """  # noqa: D301 - \b keeps the lines of the examples
+    if not to.strip():
+        raise ConfigError("--to is empty", hint="name the folder of a mirror; . is this one")
+    folder = Path(to)
     with console.sink(quiet=quiet, looks=True) as emit:
         found = releases.find(image, RELEASES)
         releases.verify(found, frozenset(one.format for one in found.artefacts))
         olds = [releases.find(old, RELEASES) for old in from_ or ()]
         before = olds or publish.older(RELEASES, found)
-        laid = publish.publish(found, before, RELEASES, to, emit)
+        laid = publish.publish(found, before, RELEASES, folder, emit)
     if json_:
-        console.print_json(console.published_json(found.release, to, laid))
+        console.print_json(console.published_json(found.release, folder, laid))
     else:
-        console.show_published(to, laid)
+        console.show_published(folder, laid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,10 +477,9 @@ def _ask(question: str, *, yes: bool) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with written(replaceable(path)) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from slots.errors import ConfigError
+
 PARTIAL = ".partial"
 
 
@@ -29,6 +31,17 @@ def written(path: Path) -> Iterator[IO[bytes]]:
             partial.unlink(missing_ok=True)
             raise
     settle(path.parent)
+
+
+def replaceable(path: Path) -> Path:
+    """Return the file that a user's `-o` means: a link is followed, a device or pipe is refused.
+
+    A rename would put a file into the place of /dev/null, or of the link /dev/stdout.
+    """
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not target.is_file():
+        raise ConfigError(f"cannot write {path}: it is no regular file")
+    return target
 
 
 def settle(folder: Path) -> None:

@@ -260,6 +260,14 @@ def test_an_output_inside_the_source_is_refused(chroot: Path) -> None:
         _build(chroot, chroot / "images" / "image")
 
 
+def test_an_output_that_is_a_pipe_or_a_device_is_not_replaced(chroot: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="is no regular file"):
+        _build(chroot, pipe, "iso9660")
+    assert pipe.is_fifo()
+
+
 def test_a_killed_build_leaves_no_final_name_and_the_next_one_clears_up(
     chroot: Path, tmp_path: Path
 ) -> None:

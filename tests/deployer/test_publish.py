@@ -124,6 +124,14 @@ def test_the_command_publishes_and_says_what(box: Path) -> None:
     assert again.stdout.count("was there") == 2
 
 
+def test_an_empty_folder_of_an_unset_variable_is_refused(box: Path) -> None:
+    before = sorted(box.iterdir())
+    ended = ran(box, "publish", "--image", "cgi-3", "--to", "")
+    assert ended.status == 2
+    assert "--to is empty" in ended.stderr
+    assert sorted(box.iterdir()) == before
+
+
 def test_the_command_makes_the_pack_that_a_deploy_would_find(box: Path) -> None:
     ended = ran(box, "pack", "cgi-1", "cgi-3", "--json")
     assert ended.status == 0, ended.stderr
@@ -142,12 +150,18 @@ def test_the_command_makes_the_pack_that_a_deploy_would_find(box: Path) -> None:
         (("cgi-1", "cgi-9"), 2, "there is no release cgi-9"),
         (("cgi-1", "cgi-3", "--format", "uzip"), 2, "have no artefact of format uzip in common"),
         (("cgi-1", "cgi-3", "-o", "no/such/folder"), 2, "cannot write no/such/folder"),
+        (("cgi-1", "cgi-3", "-o", "pipe"), 2, "cannot write pipe: it is no regular file"),
+        (("cgi-1", "cgi-3", "-o", "link"), 2, "cannot write link: it is no regular file"),
     ],
 )
 def test_a_pack_that_cannot_be_made_is_one_line(
     box: Path, arguments: tuple[str, ...], status: int, complaint: str
 ) -> None:
+    os.mkfifo(box / "pipe")
+    (box / "link").symlink_to("pipe")
     ended = ran(box, "pack", *arguments)
     assert ended.status == status
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr
+    assert (box / "pipe").is_fifo()
+    assert (box / "link").is_symlink()
