@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from deployer import console, packs, publish, releases, users
+from deployer import console, packs, publish, releases, setup, users
 from deployer.confirm import confirm
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
 from deployer.durable import replaceable, written
@@ -279,6 +279,50 @@ def confirm_command(
     else:
         console.show_outcomes(outcomes)
     raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
+
+
+@app.command(epilog=EXIT_CODES)
+def provision(
+    set_: SetOption = None,
+    inventory: InventoryOption = FLEET,
+    hosts: HostsOption = None,
+    *,
+    image: Annotated[
+        bool, typer.Option("--image/--no-image", help="Roll the newest release out behind it.")
+    ] = True,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    quiet: QuietOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Set new frontends up: folders, slotctl, what calls it at boot; then the newest release.
+
+    The slots' partitions must be there. What is as it should be is left alone.
+
+    \b
+    deploy provision --hosts www9 --dry-run   what would be made
+    deploy provision --hosts www9 --yes
+    deploy provision --no-image               all frontends anew, without a rollout
+    """  # noqa: D301 - \b keeps the lines of the examples
+    with console.sink(quiet=quiet, looks=dry_run) as emit:
+        ours = _fleet(inventory, hosts, set_, emit)
+        offer = setup.offer(ours, RELEASES if image else None)
+    if not json_ or not (dry_run or offer.refusals):
+        console.show_setups(offer, to_stderr=json_)
+    if dry_run or offer.refusals:
+        if json_:
+            console.print_json(console.setups_json(ours, offer, None))
+        raise typer.Exit(int(offer.exit_code))
+    if offer.changes:
+        count = len(offer.setups)
+        _ask(f"Go on with {count} host{'s' if count != 1 else ''}?", yes=yes)
+    with console.sink(quiet=quiet) as emit:
+        done = setup.set_up(replace(ours, emit=emit), offer)
+    if json_:
+        console.print_json(console.setups_json(ours, offer, done))
+    else:
+        console.show_set_up(done)
+    raise typer.Exit(done.status)
 
 
 @app.command(name="unlock", epilog=EXIT_CODES)

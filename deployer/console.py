@@ -22,13 +22,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deployer.deploy import Proposal, Result
+from deployer import provision
+from deployer.deploy import Fleet, Proposal, Result
 from deployer.image import identify
 from deployer.inventory import Host
 from deployer.packs import Pack
 from deployer.plan import Plan, rollback_hindrance, told
 from deployer.publish import Published
 from deployer.rollout import Outcome, interruption_code
+from deployer.setup import Offer, SetUp
 from deployer.sizes import megabytes, percent
 from slots.actions import Action, Restart
 from slots.errors import Exit, ProductError
@@ -281,6 +283,52 @@ def _show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
     if strangers:
         shows = "1 host shows" if strangers == 1 else f"{strangers} hosts show"
         _line(console, f"{shows} another host key: not touched", style="red")
+
+
+def show_setups(offer: Offer, *, to_stderr: bool = False) -> None:
+    """Show what would be set up, a line for each item, and the rollout behind it."""
+    console = _console(stderr=to_stderr)
+    for name, setup in offer.setups.items():
+        what = f"{len(setup.to_do)} to be made" if setup.to_do else "set up already"
+        _line(console, f"{name}: {what}", style="bold")
+        for text in (*map(provision.describe, setup.items), *setup.notes):
+            _line(console, f"    {text}")
+    _show_outcomes(console, offer.failures)
+    if offer.rollout is not None:
+        show_proposal(offer.rollout, to_stderr=to_stderr)
+    if offer.failures and offer.refusals:
+        _line(console, "nothing is touched on any host")
+
+
+def show_set_up(done: SetUp) -> None:
+    """Show how setting up ended, and the rollout behind it."""
+    _show_outcomes(_console(), done.outcomes)
+    if done.rollout is not None:
+        show_result(done.rollout)
+
+
+def setups_json(fleet: Fleet, offer: Offer, done: SetUp | None) -> dict[str, Any]:
+    """Return what was or would be set up as flipslot.provision/1."""
+    ended = {one.host: one for one in (done.outcomes if done else offer.failures)}
+    documents = []
+    for host in fleet.hosts:
+        setup = offer.setups.get(host.name)
+        items = [provision.item_json(one) for one in setup.items] if setup else []
+        notes = list(setup.notes) if setup else []
+        document = {"name": host.name, "items": items, "notes": notes}
+        documents.append(document | _outcome_json(ended.get(host.name)))
+    rollout = None
+    if done is not None and done.rollout is not None:
+        rollout = result_json(done.rollout)
+    elif offer.rollout is not None:
+        rollout = proposal_json(offer.rollout)
+    return {
+        "schema": "flipslot.provision/1",
+        "set": fleet.set_name,
+        "exit_code": done.status if done else int(offer.exit_code),
+        "hosts": documents,
+        "rollout": rollout,
+    }
 
 
 def show_pack(pack: Pack) -> None:

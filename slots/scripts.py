@@ -156,6 +156,16 @@ def universal_library() -> str:
     return f"{_source(CORE)}case $(uname -s) in\n{branches}{unknown}esac\n"
 
 
+def render(template: str, **values: object) -> str:
+    """Return a file of its own for a host; every value in it is quoted for the shell."""
+    return _environment().get_template(template).render(**values)
+
+
+def behind(names: tuple[str, ...], call: str) -> str:
+    """Return a call behind library files that travel with it alone."""
+    return _source(names) + call
+
+
 def _settings(platform: Platform) -> str:
     """Return the platform's row as far as its scripts use it."""
     restarts_by = next(iter(platform.restart), "")
