@@ -38,8 +38,14 @@ def replaceable(path: Path) -> Path:
 
     A rename would put a file into the place of /dev/null, or of the link /dev/stdout.
     """
-    target = path.resolve() if path.is_symlink() else path
-    if target.exists() and not target.is_file():
+    try:
+        target = path.resolve() if path.is_symlink() else path
+        is_special = target.exists() and not target.is_file()
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    except RuntimeError as error:  # what Python 3.11 and 3.12 raise
+        raise ConfigError(f"cannot write {path}: its symlinks are a loop") from error
+    if is_special:
         raise ConfigError(f"cannot write {path}: it is no regular file")
     return target
 

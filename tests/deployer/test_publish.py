@@ -151,6 +151,7 @@ def test_the_command_makes_the_pack_that_a_deploy_would_find(box: Path) -> None:
         (("cgi-1", "cgi-3", "--format", "uzip"), 2, "have no artefact of format uzip in common"),
         (("cgi-1", "cgi-3", "-o", "no/such/folder"), 2, "cannot write no/such/folder"),
         (("cgi-1", "cgi-3", "-o", "pipe"), 2, "cannot write pipe: it is no regular file"),
+        (("cgi-1", "cgi-3", "-o", "loop"), 2, "cannot write loop: "),
         (("cgi-1", "cgi-3", "-o", "link"), 2, "cannot write link: it is no regular file"),
     ],
 )
@@ -159,6 +160,7 @@ def test_a_pack_that_cannot_be_made_is_one_line(
 ) -> None:
     os.mkfifo(box / "pipe")
     (box / "link").symlink_to("pipe")
+    (box / "loop").symlink_to("loop")
     ended = ran(box, "pack", *arguments)
     assert ended.status == status
     assert complaint in ended.stderr
