@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slots.index import Index
-from tests.bench import edits, peers, scratch, travel, travel_rows
+from tests.bench import edits, line_rows, peers, scratch, travel, travel_rows
 from tests.bench.measure import Usage, alternate, run
 from tests.bench.peers import BLOCK_BYTES
 from tests.bench.report import NOTHING, TIMES, Line, Verdict, against, below, missing
@@ -329,6 +329,11 @@ def write_small_files(root: Path, count: int) -> None:
             (folder / f"file{file}.txt").write_bytes(data)
 
 
+def over_a_line(bench: Bench) -> Iterable[Line]:
+    """Update four frontends behind long, slow lines, beside rsync to the same."""
+    return line_rows.over_a_line(bench.trees, bench.path("line"))
+
+
 MEASURES = {
     "cold build, 128 KiB": Measure(cold_128, ("mksquashfs",)),
     "cold build, 64 KiB": Measure(cold_64, ("xorriso",)),
@@ -337,5 +342,6 @@ MEASURES = {
     "upgrade": Measure(upgrade, ("rsync",)),
     "edits": Measure(single_edits),
     "packed edits": Measure(packed_edits),
+    "over 50 Mbit/s and 40 ms": Measure(over_a_line, ("rsync", "ssh", "tc")),
     "many files": Measure(many_files),
 }

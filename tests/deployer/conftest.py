@@ -20,6 +20,7 @@ from slots.manifest import HEAD_BYTES, Artefact, Release, release_id
 from tests.lab.embedded import Fleet, embedded_fleet
 
 DEPLOY = Path(sys.executable).parent / "deploy"
+HELD = Path(__file__).with_name("held.py")
 ALIGNMENT_BYTES = 4096
 
 
@@ -58,10 +59,11 @@ class AdminBox:
         """Run the command line in this process: it starts faster, and its leaks are seen."""
         return ran(self.folder, *arguments)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Start the command as a process of its own."""
+    def start(self, *arguments: str, held_at: str | None = None) -> "subprocess.Popen[str]":
+        """Start the command as a process of its own; held, it stops where that step begins."""
+        held = [sys.executable, str(HELD), held_at] if held_at else [str(DEPLOY)]
         return subprocess.Popen(
-            [str(DEPLOY), *arguments],
+            [*held, *arguments],
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

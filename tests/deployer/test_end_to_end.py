@@ -1,7 +1,9 @@
 """The whole command over SSH against sandbox frontends: deploy, again, back and forth, cut."""
 
 import json
+import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -72,12 +74,11 @@ def test_a_deployer_that_is_ended_in_a_step_is_continued_by_the_next(
     only = ("--yes", "--hosts", "www1")
     version, before = f"{step}-{kind.value}", box.served()
     box.release(version)
-    with box.start("--image", f"cgi-{version}", *only) as cut:
+    with box.start("--image", f"cgi-{version}", *only, held_at=step) as cut:
+        _await_stop(cut)
+        cut.send_signal(kind)
+        cut.send_signal(signal.SIGCONT)
         assert cut.stderr is not None
-        for line in cut.stderr:
-            if f'"started","step":"{step}"' in line:
-                cut.send_signal(kind)
-                break
         rest = "".join(cut.stderr)
         assert cut.stdout is not None
         result = cut.stdout.read()
@@ -115,6 +116,13 @@ def test_a_switch_back_to_a_good_image_that_is_killed_at_its_flip_is_not_taken_f
     assert plan["actions"] == steps
     assert box.deploy("--image", "cgi-good-1", *only).status == 0
     assert box.deploy("plan", "--check", *check).status == 0
+
+
+def _await_stop(process: "subprocess.Popen[str]") -> None:
+    """Wait until a process holds still, without taking its end from whoever waits for that."""
+    seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert seen is not None
+    assert seen.si_code == os.CLD_STOPPED, "it was over before it came to that step"
 
 
 def _once_the_lock_is_free(box: AdminBox, *arguments: str) -> int:

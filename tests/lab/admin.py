@@ -69,10 +69,10 @@ class Admin:
         assert answer.code == 0, answer
         return answer
 
-    def start(self, *arguments: str) -> "RunningDeploy":
-        """Start a `deploy` to break it off."""
+    def start(self, *arguments: str, fleet: Path | None = None) -> "RunningDeploy":
+        """Start a `deploy` to break it off, or to hear when it does what."""
         process = subprocess.Popen(
-            self.command(*arguments),
+            self.command(*arguments, fleet=fleet),
             cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
@@ -123,6 +123,17 @@ class RunningDeploy:
             elif event.get("event") == "finished":
                 longest[key[0]] = max(longest.get(key[0], 0.0), moment - began[key])
         return longest
+
+    def last_end_s(self, step: str) -> float | None:
+        """Return when the last host was through with a step, by the monotonic clock."""
+        ends = [
+            moment
+            for line, moment in zip(self.lines, self.heard_at, strict=True)
+            if line.startswith("{")
+            and (event := json.loads(line))["event"] == "finished"
+            and event["step"] == step
+        ]
+        return max(ends, default=None)
 
     def kill(self) -> None:
         """End it as a crash or an impatient admin would: no chance to tidy up."""
