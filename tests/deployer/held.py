@@ -8,7 +8,7 @@ import signal
 import sys
 from io import TextIOWrapper
 
-from deployer.cli import run
+from deployer.cli import main
 
 
 class HeldAt(TextIOWrapper):
@@ -29,4 +29,7 @@ if __name__ == "__main__":
     held = HeldAt(sys.stderr.buffer, encoding="utf-8", line_buffering=True)
     held.needle = f'"started","step":"{sys.argv[1]}"'
     sys.stderr = held
-    sys.exit(run(sys.argv[2:]))
+    sys.argv = ["deploy", *sys.argv[2:]]
+    # Tests that run in the background of a script inherit that it is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main()

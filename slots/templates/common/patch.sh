@@ -9,25 +9,34 @@ verb_patch() { # TOKEN A|B SIZE SHA256 OLD-SHA256 PACK-SHA256
         mismatch "the pack in $staged_folder is damaged: it was removed"
     }
     other_slot "$5"
-    mkfifo -- "$scratch.unpacked" "$scratch.body" || fail "cannot make a pipe in $RECORDS"
-    gzip -dc <"$pack" >"$scratch.unpacked" 2>"$scratch.gzip" 3<&- 4>&- &
+    open_pipe unpacked
+    gzip -dc <"$pack" >&7 2>"$scratch.gzip" 3<&- 4>&- 6<&- 7>&- &
     feeders=$!
-    exec 5<"$scratch.unpacked"
+    exec 5<&6 6<&- 7>&-
     read_moves "$3" "$4" "$5"
+    open_pipe body
     (
         trap - EXIT HUP INT PIPE TERM
         replay
         [ "$(dd bs=1 count=1 <&5 2>/dev/null | wc -c)" -eq 0 ] || exit 1
         : >"$scratch.replayed"
-    ) >"$scratch.body" 2>"$scratch.moved" 3<&- 4>&- &
+    ) >&7 2>"$scratch.moved" 3<&- 4>&- 6<&- 7>&- &
     feeders="$feeders $!"
-    exec 3<"$scratch.body" 5<&-
+    exec 3<&6 5<&- 6<&- 7>&-
     receive_body "$3" "$HEAD_BYTES" || fail "slot $SLOT: $why_not${NL}$(tail -n 1 "$scratch.moved")"
     exec 3<&-
     # shellcheck disable=SC2086 # a number a word
     wait $feeders || fail "slot $SLOT: the pack could not be unpacked: $(cat "$scratch.gzip")"
     feeders=''
     say patched "$moves"
+}
+
+# To open one end waits for the other, and in busybox and mksh a child that ends meanwhile breaks
+# that off: so both ends are open before anybody is born who uses them.
+open_pipe() { # NAME: a new pipe; 6 reads from it, 7 writes into it
+    mkfifo -- "$scratch.$1" || fail "cannot make a pipe in $RECORDS"
+    exec 8<>"$scratch.$1"
+    exec 6<"$scratch.$1" 7>"$scratch.$1" 8<&-
 }
 
 other_slot() { # OLD-SHA256: sets old_device, if the other slot holds that image
