@@ -36,7 +36,8 @@ verb_patch() { # TOKEN A|B SIZE SHA256 OLD-SHA256 PACK-SHA256
 open_pipe() { # NAME: a new pipe; 6 reads from it, 7 writes into it
     mkfifo -- "$scratch.$1" || fail "cannot make a pipe in $RECORDS"
     exec 8<>"$scratch.$1"
-    exec 6<"$scratch.$1" 7>"$scratch.$1" 8<&-
+    exec 6<"$scratch.$1"
+    exec 7>"$scratch.$1" 8<&-
 }
 
 other_slot() { # OLD-SHA256: sets old_device, if the other slot holds that image
