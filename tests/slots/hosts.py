@@ -3,11 +3,14 @@
 import contextlib
 import os
 import secrets
+import shlex
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from slots import scripts
 from slots.platform import Platform
@@ -71,6 +74,22 @@ class Host:
         answer = self.run(scripts.probe_call())
         assert answer.status == 0, answer
         return parse(answer, self.slots)
+
+    def slotctl(self, program: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Install slotctl as this file and run it, as somebody who sits at the host would."""
+        shell, *applet = shlex.split(self.shell)
+        found = (shutil.which(shell) or shell, *applet)  # the platform's PATH may not have it
+        text = scripts.slotctl(self.platform, (self.slots,))
+        program.write_text(text.replace("/bin/sh", " ".join(found)))
+        argv = (*self.before, *found, str(program), *words)
+        return subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+            env=dict(self.environment),
+        )
 
     @contextlib.contextmanager
     def lock(self, holder: str = "tester@box") -> Iterator[str]:

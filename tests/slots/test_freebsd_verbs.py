@@ -623,3 +623,44 @@ def test_a_slot_is_tried_before_it_serves_and_its_missing_libraries_are_named(ho
         "slot A fails its preflight: ldd /bin: /bin/broken lacks libz.so.6"
     )
     assert late.first("error").endswith("command sleep 9: no end within 1 s")
+
+
+def test_at_boot_what_was_armed_goes_back_and_both_slots_are_mounted(
+    host: Host, world: World, tmp_path: Path
+) -> None:
+    program = tmp_path / "slotctl"
+    host.slots = replace(host.slots, mounts=(InnerMount(MountKind.TMPFS, "tmp"),))
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+        assert host.slotctl(program, "stop").returncode == 0
+        serve(host, B, uzip(2), token)
+    armed = "token=ab\nback=A\ntarget=B\nseconds=60\nrelease=r\nat=1\nboot_id=1700000000\n"
+    Path(host.slots.records, "cgi.armed.ab").write_text(armed)
+    world.change(mounts=[], tasted={})
+    (world.folder / "modules/g_uzip").unlink()
+    world.sysctl("kern.boottime", "{ sec = 1700001000, usec = 4711 } Tue Nov 14 22:30:00 2023")
+    booted = host.slotctl(program, "boot")
+    assert (booted.returncode, booted.stderr) == (0, "")
+    assert "slot B is proven" in booted.stdout  # it was filled after the clean stop
+    assert "slot A is proven" not in booted.stdout
+    state = host.probe()
+    assert active(host.slots, state) is A
+    assert [(one.mounted, one.missing_mounts) for one in state.statuses] == [(True, ())] * 2
+    assert state.guard is not None
+    assert (state.guard.state, state.guard.error) == (GuardState.FIRED, "")
+
+
+def test_slotctl_flips_proves_and_tells(host: Host, world: World, tmp_path: Path) -> None:
+    program = tmp_path / "slotctl"
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+        serve(host, B, uzip(2), token)
+    assert host.slotctl(program, "rollback").returncode == 0
+    assert active(host.slots, host.probe()) is A
+    with (world.folder / "dev/ada0p6").open("r+b") as disk:
+        disk.seek(100_000)
+        disk.write(b"spoilt")
+    ended = host.slotctl(program, "verify", "cgi")
+    assert (ended.returncode, "slot B is damaged" in ended.stderr) == (8, True)
+    assert host.slotctl(program, "flip", "cgi", "B").returncode == 8
+    assert active(host.slots, host.probe()) is A

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slots import scripts
-from slots.actions import Cover, Drain, Erase, Fill, Flip, Mount, Restart, Seal, Unmount
+from slots.actions import Cover, Drain, Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
 from slots.errors import VerificationError
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES
@@ -28,6 +28,7 @@ from slots.slot import (
     SlotSet,
     SlotState,
     Treatment,
+    Verdict,
     active,
 )
 from tests.slots import images
@@ -440,3 +441,56 @@ def test_users_of_a_slot_are_ended_before_an_unmount_only_if_asked_for(
             assert host.do(Unmount(A, force=True), token).status == 0
             assert holder.wait(timeout=5) == -signal.SIGTERM
         assert not host.probe().status(A).mounted
+
+
+def test_at_boot_both_slots_are_mounted_with_what_belongs_inside(
+    host: Host, shell: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "slotctl"
+    host.shell = shell
+    host.slots = replace(host.slots, mounts=(InnerMount(MountKind.TMPFS, "tmp"),))
+    with host.lock() as token:
+        for name, text in ((A, "one"), (B, "two")):
+            serve(host, name, images.squashfs(tmp_path, text), token)
+        assert host.do(Judge(B, Verdict.GOOD), token).status == 0
+    for name in SlotName:  # as a power cut does
+        inside(host, "umount", "-R", host.slots.slot(name).mount_point)
+    booted = host.slotctl(program, "boot")
+    assert (booted.returncode, booted.stderr) == (0, "")
+    assert booted.stdout.count("is proven,") == 2
+    state = host.probe()
+    assert active(host.slots, state) is B
+    assert [(one.mounted, one.missing_mounts) for one in state.statuses] == [(True, ())] * 2
+    assert state.status(B).verdict is Verdict.GOOD
+    assert host.slotctl(program, "rollback").returncode == 0
+    assert inside(host, "cat", f"{host.slots.link}/version") == "one\n"
+    assert host.slotctl(program, "verify").returncode == 0
+
+
+def test_a_proven_slot_that_no_kernel_mounts_is_stood_in_for(host: Host, tmp_path: Path) -> None:
+    program = tmp_path / "slotctl"
+    with host.lock() as token:
+        serve(host, A, images.squashfs(tmp_path, "one"), token)
+        write(host, B, images.with_magic("squashfs", 200_000), token)
+    link = Path(host.slots.link)
+    link.unlink()
+    link.symlink_to("cgi2")
+    inside(host, "umount", host.slots.slot(A).mount_point)
+    booted = host.slotctl(program, "boot")
+    assert booted.returncode == 0, booted
+    assert "slot A serves instead: slot B cannot be mounted" in booted.stdout
+    assert inside(host, "cat", f"{host.slots.link}/version") == "one\n"
+
+
+def test_an_image_without_a_place_for_an_inner_mount_leaves_no_mount_behind(
+    host: Host, tmp_path: Path
+) -> None:
+    program = tmp_path / "slotctl"
+    with host.lock() as token:
+        serve(host, A, images.squashfs(tmp_path, "one"), token)
+    inside(host, "umount", host.slots.slot(A).mount_point)
+    host.slots = replace(host.slots, mounts=(InnerMount(MountKind.TMPFS, "nowhere"),))
+    booted = host.slotctl(program, "boot")
+    assert booted.returncode == 8, booted
+    assert "no slot serves: slot A cannot be mounted; slot B is empty" in booted.stderr
+    assert not host.probe().status(A).mounted
