@@ -226,6 +226,31 @@ def test_a_guard_that_was_cut_while_it_went_back_is_brought_to_its_end(here: Fro
     assert (here.serves, guard.state) == (A, GuardState.FIRED)
 
 
+def test_a_guard_that_was_killed_is_stood_in_for_by_hand(here: Frontend) -> None:
+    here.done("flip", "cgi", "B")
+    here.arm(B)
+    record = here.records / "cgi.armed.abababab"
+    record.write_text(record.read_text().replace("=60", "=1").replace("=ab\n", "=abababab\n"))
+    ended = here.slotctl("guard")
+    assert (ended.returncode, "back to slot A" in ended.stderr) == (5, True)
+    guard = here.host.probe().guard
+    assert guard is not None
+    assert (here.serves, guard.state, guard.error) == (A, GuardState.FIRED, "")
+    assert here.slotctl("confirm").returncode == 5
+    here.done("flip", "cgi", "B")  # begins anew
+    assert here.host.probe().guard is None
+
+
+def test_a_slot_that_was_found_damaged_is_not_trusted_after_a_clean_stop(here: Frontend) -> None:
+    here.spoil(B)
+    assert here.slotctl("verify").returncode == 8
+    here.done("stop")
+    here.boots()
+    ended = here.slotctl("boot")
+    assert (ended.returncode, "slot B is damaged" in ended.stderr) == (0, True)
+    assert (here.serves, here.mounted()) == (A, [True, False])
+
+
 def test_a_claim_of_an_earlier_boot_is_nobodys(here: Frontend) -> None:
     claim = f"holder=x\ntoken=ab\npid={os.getpid()}\nstart=1\nboot_id=boot-1\nsince=1\n"
     for name in ("lock", "A.writer", "switch", "guardian"):

@@ -183,10 +183,14 @@ slotctl_stop() { # at a clean shutdown: what is here now need not be read again 
         STATE=empty head_sha256=''
         device_kind
         [ "$device_kind" != "$SLOT_KIND" ] || inspect
-        if [ "$STATE" = ready ] && image_of && [ "$image_head" = "$head_sha256" ]; then
+        if [ "$STATE" = ready ] && image_of && [ "$image_head" = "$head_sha256" ] && stop_whole; then
             put "$SLOT.kept" "sha256=$image_sha256"
         else
             drop "$SLOT.kept"
         fi
     done
+}
+
+stop_whole() { # unless the last that was read back says otherwise
+    ! get "$SLOT.proof" sha256 || [ "$got" = "$image_sha256" ]
 }

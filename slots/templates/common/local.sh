@@ -135,7 +135,7 @@ slotctl_lock() { # FOR: as any deployer, for as long as this process lives
 apart() { # COMMAND...: a verb that may fail; $apart is its status, what it mounted in vain is undone
     set +e
     (
-        trap '[ -z "$undo" ] || undo_mounts' EXIT
+        trap '[ -z "$undo" ] || undo_mounts; [ -z "$own_writer" ] || release "$own_writer"' EXIT
         set -e
         "$@"
     )
@@ -312,9 +312,19 @@ slotctl_guard() {
         guard_token=${guard_path##*.armed.}
         slotctl_plain=''
         verb_guard "$guard_token" "$(od -An -v -tx1 -N16 /dev/urandom | tr -d ' \n')"
-        exit 0
+        guard_ended
     done
     say notice 'nothing is armed'
+}
+
+guard_ended() { # of this call's guard: its answer went to its log
+    slotctl_plain=yes
+    exec 4>/dev/null
+    get fired token && [ "$got" = "$guard_token" ] || exit 0
+    get fired back || :
+    printf 'slotctl: %s: nobody confirmed: back to slot %s\n' "$SET" "$got" >&5
+    ! get fired error || [ -z "$got" ] || printf 'slotctl: %s: %s\n' "$SET" "$got" >&5
+    finish 25
 }
 
 guard_services() { leave_slot "$guard_left"; }
