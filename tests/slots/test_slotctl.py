@@ -3,7 +3,9 @@
 import os
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -249,6 +251,23 @@ def test_a_slot_that_was_found_damaged_is_not_trusted_after_a_clean_stop(here: F
     ended = here.slotctl("boot")
     assert (ended.returncode, "slot B is damaged" in ended.stderr) == (0, True)
     assert (here.serves, here.mounted()) == (A, [True, False])
+
+
+def test_a_boot_that_is_cut_anywhere_is_done_by_the_next(here: Frontend) -> None:
+    here.done("flip", "cgi", "B")
+    for number, wait_s in enumerate((0.05, 0.15, 0.3, 0.5, 0.8), start=2):
+        here.boots(number)
+        for name in "AB":
+            (here.records / f"cgi.{name}.kept").unlink(missing_ok=True)
+        here.arm(B)
+        argv = ("dash", str(here.folder / "slotctl"), "boot")
+        with subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL) as child:
+            time.sleep(wait_s)
+            os.killpg(child.pid, signal.SIGKILL)
+        here.boots(number + 10)
+        assert here.slotctl("boot").returncode == 0
+        assert (here.serves, here.mounted()) == (A, [True, True])
+        here.done("flip", "cgi", "B")
 
 
 def test_a_claim_of_an_earlier_boot_is_nobodys(here: Frontend) -> None:
