@@ -444,6 +444,10 @@ def stat(argv: list[str]) -> None:
     match argv[follow:]:
         case ["-f", "%HT" | "%d" | "%r" as form, path]:
             sys.stdout.write(f"{stat_field(form, path)}\n")
+        case ["-f", "%Lp", path] if not path.startswith("/dev/"):
+            if not os.path.exists(path):
+                die(f"stat: {path}: stat: {ERRNO['ENOENT']}")
+            sys.stdout.write(f"{os.stat(path).st_mode & 0o777:o}\n")
         case _:
             unsupported("stat", *argv)
 
