@@ -283,13 +283,14 @@ def confirm_command(
 
 @app.command(epilog=EXIT_CODES)
 def provision(
+    image: ImageOption = None,
     set_: SetOption = None,
     inventory: InventoryOption = FLEET,
     hosts: HostsOption = None,
     *,
-    image: Annotated[
-        bool, typer.Option("--image/--no-image", help="Roll the newest release out behind it.")
-    ] = True,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="Without the rollout behind it.")
+    ] = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     quiet: QuietOption = False,
@@ -304,9 +305,12 @@ def provision(
     deploy provision --hosts www9 --yes
     deploy provision --no-image               all frontends anew, without a rollout
     """  # noqa: D301 - \b keeps the lines of the examples
+    if image is not None and no_image:
+        raise ConfigError("--image and --no-image contradict each other")
+    wish = None if no_image else Wish(Goal.DEPLOY, image=image)
     with console.sink(quiet=quiet, looks=dry_run) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
-        offer = setup.offer(ours, RELEASES if image else None)
+        offer = setup.offer(ours, wish, RELEASES)
     if not json_ or not (dry_run or offer.refusals):
         console.show_setups(offer, to_stderr=json_)
     if dry_run or offer.refusals:

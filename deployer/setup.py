@@ -10,7 +10,6 @@ from deployer.deploy import PROBE_PARALLEL, Fleet, Proposal, Result, Wish, propo
 from deployer.execute import locked
 from deployer.frontend import Frontend
 from deployer.inventory import Host
-from deployer.plan import Goal
 from deployer.probe import probe, quietly, reach
 from deployer.provision import (
     Enabled,
@@ -78,8 +77,8 @@ class SetUp:
         return int(worst([*codes, *([self.rollout.exit_code] if self.rollout else [])]))
 
 
-def offer(fleet: Fleet, out: Path | None) -> Offer:
-    """Ask every host what it lacks, and plan a rollout of the newest release in `out`."""
+def offer(fleet: Fleet, wish: Wish | None, out: Path) -> Offer:
+    """Ask every host what it lacks, and plan the rollout behind it (None: there is none)."""
     setups: dict[str, Setup] = {}
     states: dict[str, FrontendState] = {}
 
@@ -95,10 +94,10 @@ def offer(fleet: Fleet, out: Path | None) -> Offer:
         return Outcome(host.name, Exit.DONE)
 
     failures = tuple(one for one in _on_all(fleet, look) if not one.done)
-    if out is None or not setups:
+    if wish is None or not setups:
         return Offer(setups, failures, None)
     hosts = tuple(host for host in fleet.hosts if host.name in setups)
-    proposal = propose(replace(fleet, hosts=hosts), Wish(Goal.DEPLOY), out)
+    proposal = propose(replace(fleet, hosts=hosts), wish, out)
     small = _without_room(proposal, states)
     return Offer(setups, (*failures, *small), proposal)
 

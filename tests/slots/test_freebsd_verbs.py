@@ -716,7 +716,7 @@ def test_provisioning_installs_reads_back_and_has_the_boot_call_slotctl(
     assert ["fsync", f"{tmp_path}/usr/rc.d"] in world.log[renamed:]
 
 
-def test_a_file_that_comes_cut_changes_nothing(host: Host, world: World, tmp_path: Path) -> None:
+def test_a_file_that_comes_cut_changes_nothing(host: Host, tmp_path: Path) -> None:
     slotctl, _ = installed(host, tmp_path / "usr")
     new = replace(slotctl, text="#!/bin/sh\nexit 0\n")
     with host.lock() as token:

@@ -58,6 +58,8 @@ mount --bind state/db var/db
 mount --bind state/webroot webroot
 mount --bind state/home home
 mount --bind state/srv srv
+mkdir -p state/libexec usr/local/libexec
+mount --bind state/libexec usr/local/libexec
 mkdir -p home/alice/public_html srv/sessions
 chmod 1777 srv/sessions
 
@@ -78,4 +80,6 @@ cd /
 
 # A shell that waits is pid 1: it reaps every orphan at once, as a real init does
 # (runsvdir looks every five seconds only, and a zombie still answers kill -0).
-exec env -i PATH="$PATH" HOME=/root chroot / /bin/dash -c 'runsvdir -P /etc/service & while :; do wait; sleep 1; done'
+exec env -i PATH="$PATH" HOME=/root chroot / /bin/dash -c '
+  [ ! -x /usr/local/libexec/slotctl ] || /usr/local/libexec/slotctl boot >/run/slotctl.log 2>&1
+  runsvdir -P /etc/service & while :; do wait; sleep 1; done'
