@@ -189,7 +189,7 @@ def test_found_armed_it_goes_back_and_says_so(here: Frontend) -> None:
     here.done("flip", "cgi", "B")
     here.boots()
     here.arm(B)
-    here.done("boot")
+    assert "nobody confirmed was cut: slot A is to serve" in here.done("boot")
     guard = here.host.probe().guard
     assert guard is not None
     assert (here.serves, guard.state, guard.error) == (A, GuardState.FIRED, "")

@@ -73,6 +73,7 @@ boot_guard() { # $boot_back, if the power went while a guard waited or went back
             try mv -f -- "$boot_path" "$RECORDS/$SET.firing" || continue
             durable "$RECORDS"
         fi
+        say notice "a switch that nobody confirmed was cut: slot $got is to serve"
         boot_back=$got boot_was=${boot_was:-${boot_name%%.*}}
     done
 }

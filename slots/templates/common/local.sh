@@ -109,6 +109,7 @@ say() { # KEY VALUE
         link) printf '%s: serves slot %s\n' "$SET" "$SLOT" >&4 ;;
         proved) printf '%s: slot %s is proven, %s\n' "$SET" "$SLOT" "$2" >&4 ;;
         drained) ;;
+        kept) printf '%s: %s: nothing to restart\n' "$SET" "$2" >&4 ;;
         *) printf '%s: %s %s\n' "$SET" "$1" "$2" >&4 ;;
     esac
 }
