@@ -68,20 +68,21 @@ verb_pull() { # TOKEN A|B SIZE SHA256 SECONDS RATE URL...: the whole image strai
 
 pull_from() { # URL; or why_not
     rm -f -- "$scratch.wire" "$scratch.sum" "$scratch.body" "$scratch.why"
-    try mkfifo -- "$scratch.wire" "$scratch.sum" "$scratch.body" || fail "cannot make a pipe: $said"
+    try mkfifo -- "$scratch.wire" "$scratch.sum" || fail "cannot make a pipe: $said"
+    open_pipe body # before a child is born: one that ends breaks off an open in some shells
     (
         trap - EXIT HUP INT PIPE
         trap 'end_children; exit 143' TERM
         exec 6>"$scratch.wire"
         download "$1" "$scratch.wire" || echo "$why_not" >"$scratch.why"
-    ) >/dev/null 2>&1 3<&- 4>&- &
+    ) >/dev/null 2>&1 3<&- 4>&- 6<&- 7>&- &
     feeders=$!
-    tee -- "$scratch.sum" <"$scratch.wire" >"$scratch.body" 2>/dev/null 3<&- 4>&- &
+    tee -- "$scratch.sum" <"$scratch.wire" >&7 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
     feeders="$feeders $!"
-    sha256 <"$scratch.sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- &
+    sha256 <"$scratch.sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
     pull_digest=$!
     feeders="$feeders $pull_digest"
-    exec 3<"$scratch.body"
+    exec 3<&6 6<&- 7>&-
     pull_body || {
         [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
         return 1
