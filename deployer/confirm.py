@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from deployer.deploy import PROBE_PARALLEL, Fleet
+from deployer.deploy import Fleet
 from deployer.execute import locked
 from deployer.inventory import Host
 from deployer.plan import told
 from deployer.probe import probe, reach
-from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from deployer.rollout import Outcome, ask_hosts
 from slots import scripts
 from slots.actions import Confirm
 from slots.errors import Exit, HostError, ProductError, RolledBackError
@@ -18,17 +18,7 @@ from slots.slot import Guard, GuardState
 
 def confirm(fleet: Fleet) -> tuple[Outcome, ...]:
     """End the guards of the set on these frontends: nobody goes back any more."""
-    unlimited, stop = Budget(len(fleet.hosts)), Stop()
-    outcomes = run_hosts(
-        fleet.hosts,
-        lambda host: _confirm(fleet, host),
-        parallel=PROBE_PARALLEL,
-        budget=unlimited,
-        stop=stop,
-    )
-    if stop.cause is not None:
-        raise stop.cause
-    return outcomes
+    return ask_hosts(fleet.hosts, lambda host: _confirm(fleet, host))
 
 
 def _confirm(fleet: Fleet, host: Host) -> Outcome:

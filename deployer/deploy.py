@@ -18,7 +18,7 @@ from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
 from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
-from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
+from deployer.rollout import Budget, Outcome, Stop, ask_hosts, exit_code, run_hosts
 from deployer.transfer import Bucket, Work
 from slots import scripts
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
@@ -27,8 +27,6 @@ from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotName
 
 Connect = Callable[[Host, Emit], Connection]
-
-PROBE_PARALLEL = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +247,7 @@ def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ..
             return Outcome.of(host.name, error, time.monotonic() - started)
         return Outcome(host.name, Exit.DONE)
 
-    unlimited = Budget(len(fleet.hosts))
-    stop = Stop()
-    outcomes = run_hosts(fleet.hosts, ask, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
-    if stop.cause is not None:
-        raise stop.cause
-    return states, tuple(one for one in outcomes if not one.done)
+    return states, tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
 
 
 def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
@@ -297,12 +290,7 @@ def unlock(fleet: Fleet) -> tuple[Outcome, ...]:
         who = answer.first("unlocked")
         return Outcome(host.name, Exit.DONE, f"unlocked: {who}" if who else "was not locked")
 
-    unlimited = Budget(len(fleet.hosts))
-    stop = Stop()
-    outcomes = run_hosts(fleet.hosts, free, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
-    if stop.cause is not None:
-        raise stop.cause
-    return outcomes
+    return ask_hosts(fleet.hosts, free)
 
 
 def _already(proposal: Proposal) -> tuple[Outcome, ...]:

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from deployer.deploy import PROBE_PARALLEL, Fleet
+from deployer.deploy import Fleet
 from deployer.execute import locked
 from deployer.frontend import Frontend, read_timeout_s
 from deployer.image import Image, identify
 from deployer.inventory import Host
 from deployer.probe import probe, quietly, reach
-from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from deployer.rollout import Outcome, ask_hosts
 from slots import scripts
 from slots.errors import Exit, ProductError, VerificationError
 from slots.events import step
@@ -30,12 +30,7 @@ def prove_all(fleet: Fleet, known: Sequence[Release]) -> tuple[Outcome, ...]:
             return Outcome.of(host.name, error, time.monotonic() - started)
         return Outcome(host.name, Exit.DONE)
 
-    stop = Stop()
-    unlimited = Budget(len(fleet.hosts))
-    outcomes = run_hosts(fleet.hosts, prove, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
-    if stop.cause is not None:
-        raise stop.cause
-    return tuple(one for one in outcomes if not one.done)
+    return tuple(one for one in ask_hosts(fleet.hosts, prove) if not one.done)
 
 
 def _prove_host(frontend: Frontend, state: FrontendState, known: Sequence[Release]) -> None:

@@ -10,6 +10,7 @@ from deployer.inventory import Host
 from slots.errors import Exit, ProductError, worst
 
 INTERRUPTED = 130
+ASK_PARALLEL = 32
 
 
 class Terminated(KeyboardInterrupt):
@@ -114,6 +115,16 @@ def run_hosts(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return tuple(desk.ended.get(host.name) or _not_begun(host, stop) for host in hosts)
+
+
+def ask_hosts(hosts: Sequence[Host], ask: Callable[[Host], Outcome]) -> tuple[Outcome, ...]:
+    """Ask all hosts, many at a time, whoever of them fails; an interruption is raised again."""
+    stop = Stop()
+    unlimited = Budget(len(hosts))
+    outcomes = run_hosts(hosts, ask, parallel=ASK_PARALLEL, budget=unlimited, stop=stop)
+    if stop.cause is not None:
+        raise stop.cause
+    return outcomes
 
 
 class _Desk:

@@ -1,12 +1,12 @@
 """Set up new frontends: look, show, install under the lock, then an ordinary rollout there."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
-from deployer.deploy import PROBE_PARALLEL, Fleet, Proposal, Result, Wish, propose, roll_out
+from deployer.deploy import Fleet, Proposal, Result, Wish, propose, roll_out
 from deployer.execute import locked
 from deployer.frontend import Frontend
 from deployer.inventory import Host
@@ -22,7 +22,7 @@ from deployer.provision import (
     too_small,
     wanted,
 )
-from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from deployer.rollout import Outcome, ask_hosts
 from slots import hooks, scripts
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import step
@@ -93,7 +93,7 @@ def offer(fleet: Fleet, wish: Wish | None, out: Path) -> Offer:
             return Outcome.of(host.name, error, time.monotonic() - started)
         return Outcome(host.name, Exit.DONE)
 
-    failures = tuple(one for one in _on_all(fleet, look) if not one.done)
+    failures = tuple(one for one in ask_hosts(fleet.hosts, look) if not one.done)
     if wish is None or not setups:
         return Offer(setups, failures, None)
     hosts = tuple(host for host in fleet.hosts if host.name in setups)
@@ -107,9 +107,7 @@ def set_up(fleet: Fleet, offered: Offer) -> SetUp:
     if offered.refusals:
         return SetUp((*offered.failures,), None)
     hosts = tuple(host for host in fleet.hosts if host.name in offered.setups)
-    outcomes = _on_all(
-        replace(fleet, hosts=hosts), lambda host: _install(fleet, host, offered.setups[host.name])
-    )
+    outcomes = ask_hosts(hosts, lambda host: _install(fleet, host, offered.setups[host.name]))
     ended = (*offered.failures, *outcomes)
     fit = frozenset(one.host for one in outcomes if one.done)
     if offered.rollout is None or not fit:
@@ -202,12 +200,3 @@ def _make(frontend: Frontend, token: str, item: Item) -> None:
                 frontend.ask(hooks.enable_call(platform, token))
         case _:
             assert_never(item.wanted)
-
-
-def _on_all(fleet: Fleet, work: Callable[[Host], Outcome]) -> tuple[Outcome, ...]:
-    stop = Stop()
-    unlimited = Budget(len(fleet.hosts))
-    outcomes = run_hosts(fleet.hosts, work, parallel=PROBE_PARALLEL, budget=unlimited, stop=stop)
-    if stop.cause is not None:
-        raise stop.cause
-    return outcomes

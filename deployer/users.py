@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from deployer.deploy import PROBE_PARALLEL, Fleet
+from deployer.deploy import Fleet
 from deployer.inventory import Host
 from deployer.probe import probe, reach
-from deployer.rollout import Budget, Outcome, Stop, run_hosts
+from deployer.rollout import Outcome, ask_hosts
 from slots import scripts
 from slots.errors import Exit, ProductError
 from slots.events import step
@@ -54,13 +54,7 @@ def ask_users(fleet: Fleet, wanted: SlotName | None) -> tuple[HostUsers, tuple[O
             return Outcome.of(host.name, error, time.monotonic() - started)
         return Outcome(host.name, Exit.DONE)
 
-    stop = Stop()
-    outcomes = run_hosts(
-        fleet.hosts, ask, parallel=PROBE_PARALLEL, budget=Budget(len(fleet.hosts)), stop=stop
-    )
-    if stop.cause is not None:
-        raise stop.cause
-    return found, tuple(one for one in outcomes if not one.done)
+    return found, tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
 
 
 def _ruled(slots: SlotSet, name: SlotName, served: SlotName | None, process: User) -> SlotUser:
