@@ -125,9 +125,14 @@ ended() { # STATUS of a verb: the product's own
     esac
 }
 
+new_token() { # $new_token, for a claim of one's own
+    new_token=$(od -An -v -tx1 -N16 /dev/urandom | tr -d ' \n')
+}
+
 slotctl_lock() { # FOR: as any deployer, for as long as this process lives
     need_records
-    own_token=$(od -An -v -tx1 -N16 /dev/urandom | tr -d ' \n')
+    new_token
+    own_token=$new_token
     claim "$RECORDS/$SET.lock" "$own_token" "slotctl $1" || occupied \
         "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
     own_lock=yes
@@ -171,13 +176,9 @@ status_of() { # the chosen slot: $status_text
     status_text=${STATE:-no slot: $DEVICE is $device_kind}
     if [ "$STATE" = ready ]; then
         status_text='an image that no record names'
-        get "$SLOT.image" sha256 || :
-        status_sha256=$got
-        get "$SLOT.image" head_sha256 || :
-        if [ -n "$got" ] && [ "$got" = "$head_sha256" ]; then
-            get "$SLOT.image" release || :
-            status_text="$got ($head_format)"
-            ! get "$SLOT.verdict" sha256 || [ "$got" != "$status_sha256" ] \
+        if image_of && [ "$image_head" = "$head_sha256" ]; then
+            status_text="$image_release ($head_format)"
+            ! get "$SLOT.verdict" sha256 || [ "$got" != "$image_sha256" ] \
                 || ! get "$SLOT.verdict" verdict || status_text="$status_text, judged $got"
             status_proof
         fi
@@ -190,7 +191,7 @@ status_of() { # the chosen slot: $status_text
 status_proof() {
     if ! proof_holds; then
         status_text="$status_text, not proven since the boot"
-    elif get "$SLOT.proof" sha256 && [ "$got" = "$status_sha256" ]; then
+    elif get "$SLOT.proof" sha256 && [ "$got" = "$image_sha256" ]; then
         status_text="$status_text, proven"
     else
         status_text="$status_text, DAMAGED"
@@ -312,7 +313,8 @@ slotctl_guard() {
         read_claim "$RECORDS/$SET.guardian" && claim_lives && occupied "its guard lives (pid $claim_pid)"
         guard_token=${guard_path##*.armed.}
         slotctl_plain=''
-        verb_guard "$guard_token" "$(od -An -v -tx1 -N16 /dev/urandom | tr -d ' \n')"
+        new_token
+        verb_guard "$guard_token" "$new_token"
         guard_ended
     done
     say notice 'nothing is armed'
