@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -20,7 +20,7 @@ from deployer.durable import replaceable, written
 from deployer.fleet_file import load
 from deployer.plan import Goal
 from deployer.prove import prove_all
-from deployer.rollout import Terminated
+from deployer.rollout import Outcome, Terminated
 from deployer.ssh import connect
 from slots.errors import ConfigError, Exit, Refused, worst
 from slots.events import Emit
@@ -274,11 +274,7 @@ def confirm_command(
     with console.sink(quiet=quiet) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         outcomes = confirm(ours)
-    if json_:
-        console.print_json(console.outcomes_json("flipslot.confirm/1", ours.set_name, outcomes))
-    else:
-        console.show_outcomes(outcomes)
-    raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
+    _end("flipslot.confirm/1", ours, outcomes, as_json=json_)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -349,11 +345,7 @@ def unlock_command(
     _ask(f"End whatever is at work on {ours.set_name} of {names}?", yes=yes)
     with console.sink(quiet=quiet) as emit:
         outcomes = unlock(replace(ours, emit=emit))
-    if json_:
-        console.print_json(console.outcomes_json("flipslot.unlock/1", ours.set_name, outcomes))
-    else:
-        console.show_outcomes(outcomes)
-    raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
+    _end("flipslot.unlock/1", ours, outcomes, as_json=json_)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -509,6 +501,15 @@ def _show(proposal: Proposal, *, as_json: bool) -> None:
         console.print_json(console.proposal_json(proposal))
     else:
         console.show_proposal(proposal)
+
+
+def _end(schema: str, ours: Fleet, outcomes: Sequence[Outcome], *, as_json: bool) -> NoReturn:
+    """Tell how something ended on each host, and leave with the worst of it."""
+    if as_json:
+        console.print_json(console.outcomes_json(schema, ours.set_name, outcomes))
+    else:
+        console.show_outcomes(outcomes)
+    raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
 
 
 def _proposal_code(proposal: Proposal) -> Exit:

@@ -1,18 +1,14 @@
 """Confirm by hand, after a deploy that was cut, that what serves now may stay."""
 
-from dataclasses import replace
-
 from deployer.deploy import Fleet
 from deployer.execute import locked
 from deployer.inventory import Host
 from deployer.plan import told
 from deployer.probe import probe, reach
 from deployer.rollout import Outcome, ask_hosts
-from slots import scripts
 from slots.actions import Confirm
 from slots.errors import Exit, HostError, ProductError, RolledBackError
 from slots.events import step
-from slots.platform import PLATFORMS
 from slots.slot import Guard, GuardState
 
 
@@ -25,14 +21,12 @@ def _confirm(fleet: Fleet, host: Host) -> Outcome:
     try:
         with step(fleet.emit, "confirm", host.name), fleet.connect(host, fleet.emit) as way:
             frontend, state = probe(reach(way, host, fleet.set_name, fleet.emit))
-            frontend = replace(frontend, platform=PLATFORMS[state.platform])
             guard = state.guard
             if guard is None:
                 return Outcome(host.name, Exit.DONE, "nothing is armed")
             _refuse_what_is_decided(guard)
             with locked(frontend) as lock:
-                assert frontend.platform is not None  # noqa: S101 - it was probed
-                frontend.ask(scripts.call(frontend.platform, Confirm(guard.target), lock.token))
+                frontend.do(Confirm(guard.target), lock.token)
     except ProductError as error:
         return Outcome.of(host.name, error)
     return Outcome(host.name, Exit.DONE, f"confirmed: slot {guard.target} stays")

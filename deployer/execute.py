@@ -344,16 +344,13 @@ def _drained(answer: scripts.Answer, drain: Drain) -> str:
 
 
 def _ask(job: Job, action: scripts.HostAction, timeout_s: float | None) -> scripts.Answer:
-    platform = job.frontend.platform
-    assert platform is not None, "a frontend is probed before it is changed"  # noqa: S101
-    return job.frontend.ask(scripts.call(platform, action, job.token), timeout_s=timeout_s)
+    return job.frontend.do(action, job.token, timeout_s=timeout_s)
 
 
 def _arm(job: Job, action: Arm) -> None:
-    platform = job.frontend.platform
-    assert platform is not None, "a frontend is probed before it is changed"  # noqa: S101
-    payload = scripts.guard_payload(platform, job.frontend.slots, action, job.token)
-    job.frontend.ask(scripts.call(platform, action, job.token), (payload,))
+    frontend = job.frontend
+    payload = scripts.guard_payload(frontend.library, frontend.slots, action, job.token)
+    frontend.do(action, job.token, (payload,))
 
 
 def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:

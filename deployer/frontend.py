@@ -28,6 +28,23 @@ class Frontend:
     platform: Platform | None  # None: not yet probed
     emit: Emit
 
+    @property
+    def library(self) -> Platform:
+        """The platform, once it is known: a frontend is probed before anything is done there."""
+        assert self.platform is not None, "a frontend is probed first"  # noqa: S101
+        return self.platform
+
+    def do(
+        self,
+        action: scripts.HostAction,
+        token: str,
+        payload: Payload = (),
+        *,
+        timeout_s: float | None = None,
+    ) -> scripts.Answer:
+        """Run the verb of an action under the lock of this token; see `ask`."""
+        return self.ask(scripts.call(self.library, action, token), payload, timeout_s=timeout_s)
+
     def ask(
         self, call: str, payload: Payload = (), *, timeout_s: float | None = None
     ) -> scripts.Answer:

@@ -10,7 +10,6 @@ from deployer.image import Image, identify
 from deployer.inventory import Host
 from deployer.probe import probe, quietly, reach
 from deployer.rollout import Outcome, ask_hosts
-from slots import scripts
 from slots.errors import Exit, ProductError, VerificationError
 from slots.events import step
 from slots.manifest import Release
@@ -55,7 +54,6 @@ def _images(state: FrontendState, known: Sequence[Release]) -> Iterator[tuple[Sl
 
 
 def _prove_slot(frontend: Frontend, name: SlotName, image: Image, token: str) -> None:
-    assert frontend.platform is not None, "a frontend is probed first"  # noqa: S101
-    call = scripts.call(frontend.platform, image.proof_in(name), token)
+    timeout_s = read_timeout_s(frontend.host, image.size_bytes)
     with step(frontend.emit, f"prove {name}", frontend.host.name):
-        frontend.ask(call, timeout_s=read_timeout_s(frontend.host, image.size_bytes))
+        frontend.do(image.proof_in(name), token, timeout_s=timeout_s)

@@ -26,7 +26,6 @@ from deployer.rollout import Outcome, ask_hosts
 from slots import hooks, scripts
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import step
-from slots.platform import Platform
 from slots.slot import FrontendState
 
 
@@ -137,7 +136,7 @@ def _planned(frontend: Frontend, state: FrontendState) -> Setup:
     """Ask what is installed, and plan; a refusal is raised."""
     ours = _wanted(frontend)
     folders, files = ours.paths
-    call = hooks.installed_call(_platform(frontend), folders, files)
+    call = hooks.installed_call(frontend.library, folders, files)
     found = hooks.found(quietly(frontend).ask(call), len(folders), len(files))
     match plan_setup(frontend.slots, state, ours, found):
         case Setup() as setup:
@@ -147,14 +146,9 @@ def _planned(frontend: Frontend, state: FrontendState) -> Setup:
 
 
 def _wanted(frontend: Frontend) -> Wanted:
-    platform, sets = _platform(frontend), tuple(frontend.host.sets.values())
+    platform, sets = frontend.library, tuple(frontend.host.sets.values())
     places = hooks.PLACES[platform.name]
     return wanted(frontend.slots, sets, places, scripts.slotctl(platform, sets))
-
-
-def _platform(frontend: Frontend) -> Platform:
-    assert frontend.platform is not None, "a frontend is probed first"  # noqa: S101
-    return frontend.platform
 
 
 def _install(fleet: Fleet, host: Host, setup: Setup) -> Outcome:
@@ -187,7 +181,7 @@ def install(frontend: Frontend, setup: Setup) -> None:
 
 
 def _make(frontend: Frontend, token: str, item: Item) -> None:
-    platform, name = _platform(frontend), frontend.host.name
+    platform, name = frontend.library, frontend.host.name
     match item.wanted:
         case Folder(path):
             with step(frontend.emit, "folder", name):

@@ -145,8 +145,7 @@ class MirrorsError(HostError):
 
 def push_head(job: Job, action: Seal) -> list[str]:
     """Send the head of an image, which is no part of a pack, and comes from no mirror."""
-    assert job.frontend.platform is not None, "a frontend is probed first"  # noqa: S101
-    call = scripts.call(job.frontend.platform, action, job.token)
+    call = scripts.call(job.frontend.library, action, job.token)
     size_bytes = min(HEAD_BYTES, action.artefact.size_bytes)
     _push(job, call, job.image(action), (0, size_bytes), "seal")
     return []
