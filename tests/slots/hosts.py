@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slots import scripts
+from slots.actions import Erase, Fill, Seal
 from slots.platform import Platform
 from slots.probe import parse
 from slots.scripts import Answer, HostAction
-from slots.slot import FrontendState, SlotSet
+from slots.slot import FrontendState, Slot, SlotName, SlotSet
+from tests.slots import images
 
 DEADLINE_S = 60
 SHELLS = ("dash", "busybox sh", "mksh", "bash --posix")
@@ -128,3 +130,38 @@ def wait_until_gone(pid: int) -> None:
             return
         time.sleep(0.02)
     raise TimeoutError(pid)
+
+
+def sandbox_slots(
+    folder: Path,
+    size_bytes: int,
+    *,
+    mounts: tuple[str, str] = ("cgi1", "cgi2"),
+    records: str = "records",
+) -> SlotSet:
+    """Make two empty slots of the sandbox, and the set that names them."""
+    for name in "ab":
+        with (folder / name).open("wb") as file:
+            file.truncate(size_bytes)
+    return SlotSet(
+        name="cgi",
+        link=f"{folder}/cgi",
+        slots=(
+            Slot(SlotName.A, f"{folder}/a", f"{folder}/{mounts[0]}"),
+            Slot(SlotName.B, f"{folder}/b", f"{folder}/{mounts[1]}"),
+        ),
+        records=f"{folder}/{records}",
+    )
+
+
+def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
+    """Write an image as a plan does, up to its proof."""
+    art = image.artefact
+    for action, payload in (
+        (Erase(name), b""),
+        (Fill(name, art), image.body),
+        (Seal(name, art, "r1"), image.head),
+        (images.proof(name, art), b""),
+    ):
+        answer = host.do(action, token, payload)
+        assert answer.status == 0, (action, answer)

@@ -50,7 +50,7 @@ from slots.slot import (
 )
 from slots.trials import CgiTrial, CommandTrial, LibrariesTrial
 from tests.slots import images, packs
-from tests.slots.hosts import Host, process
+from tests.slots.hosts import Host, process, write
 from tests.slots.mirrors import mirror
 from tests.standins import freebsd as standins
 
@@ -164,18 +164,6 @@ def uzip(seed: int = 1, size_bytes: int = 300_000) -> images.Image:
     plain = images.with_magic("uzip", size_bytes, seed).data
     header = (65536).to_bytes(4, "big") + (10).to_bytes(4, "big")
     return images.of_bytes(plain[:128] + header + plain[136:], "uzip")
-
-
-def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
-    art = image.artefact
-    for action, payload in (
-        (Erase(name), b""),
-        (Fill(name, art), image.body),
-        (Seal(name, art, "r1"), image.head),
-        (images.proof(name, art), b""),
-    ):
-        answer = host.do(action, token, payload)
-        assert answer.status == 0, (action, answer)
 
 
 def serve(host: Host, name: SlotName, image: images.Image, token: str) -> None:

@@ -18,10 +18,9 @@ from slots.actions import Arm, Confirm, Disarm, Drain, Flip, Judge, Mount, Resta
 from slots.errors import RolledBackError
 from slots.sandbox import Sandbox
 from slots.scripts import Answer
-from slots.slot import GuardState, Service, Slot, SlotName, SlotSet, Verdict, active
+from slots.slot import GuardState, Service, SlotName, Verdict, active
 from tests.slots import images
-from tests.slots.hosts import SHELLS, Host, process
-from tests.slots.test_sandbox_verbs import write
+from tests.slots.hosts import SHELLS, Host, process, sandbox_slots, write
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 1 << 20
@@ -36,16 +35,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 def frontend(folder: Path, shell: str = "dash", services: tuple[Service, ...] = ()) -> Host:
     folder.mkdir(parents=True)
-    for name in "ab":
-        with (folder / name).open("wb") as file:
-            file.truncate(SLOT_BYTES)
-    slots = SlotSet(
-        "cgi",
-        f"{folder}/cgi",
-        (Slot(A, f"{folder}/a", f"{folder}/cgi1"), Slot(B, f"{folder}/b", f"{folder}/cgi2")),
-        f"{folder}/records",
-        services=services,
-    )
+    slots = replace(sandbox_slots(folder, SLOT_BYTES), services=services)
     return Host(Sandbox(), slots, shell=shell)
 
 

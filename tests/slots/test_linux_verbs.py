@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slots import scripts
-from slots.actions import Cover, Drain, Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
+from slots.actions import Cover, Drain, Erase, Fill, Flip, Judge, Mount, Restart, Unmount
 from slots.errors import VerificationError
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES
@@ -32,7 +32,7 @@ from slots.slot import (
     active,
 )
 from tests.slots import images
-from tests.slots.hosts import SHELLS, Host
+from tests.slots.hosts import SHELLS, Host, write
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 2 << 20
@@ -99,18 +99,6 @@ def inside(host: Host, *argv: str) -> str:
     """Run a command as the host would."""
     done = subprocess.run((*host.before, *argv), capture_output=True, text=True, check=True)
     return done.stdout
-
-
-def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
-    art = image.artefact
-    for action, payload in (
-        (Erase(name), b""),
-        (Fill(name, art), image.body),
-        (Seal(name, art, "r1"), image.head),
-        (images.proof(name, art), b""),
-    ):
-        answer = host.do(action, token, payload)
-        assert answer.status == 0, (action, answer)
 
 
 def serve(host: Host, name: SlotName, image: images.Image, token: str) -> None:

@@ -12,9 +12,9 @@ import pytest
 from slots import scripts
 from slots.actions import Erase, Seal
 from slots.sandbox import Sandbox
-from slots.slot import Slot, SlotName, SlotSet
+from slots.slot import SlotName
 from tests.slots import images, packs
-from tests.slots.hosts import Host
+from tests.slots.hosts import Host, sandbox_slots
 from tests.slots.mirrors import Mirror, closed_port, mirror
 
 B = SlotName.B
@@ -55,18 +55,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
         assert found is not None
         (commands / name).symlink_to(found)
     (commands / ("wget" if request.param == "busybox" else request.param)).symlink_to(program)
-    for name in "ab":
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(SLOT_BYTES)
-    slots = SlotSet(
-        name="cgi",
-        link=f"{tmp_path}/cgi",
-        slots=(
-            Slot(SlotName.A, f"{tmp_path}/a", f"{tmp_path}/1"),
-            Slot(B, f"{tmp_path}/b", f"{tmp_path}/2"),
-        ),
-        records=f"{tmp_path}/records of it",
-    )
+    slots = sandbox_slots(tmp_path, SLOT_BYTES, records="records of it")
     return Host(replace(Sandbox(), path=str(commands)), slots)
 
 

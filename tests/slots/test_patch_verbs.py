@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slots import scripts
-from slots.actions import Erase, Fill, Mount, Patch, Seal, Unmount
+from slots.actions import Erase, Mount, Patch, Seal, Unmount
 from slots.errors import VerificationError
 from slots.manifest import HEAD_BYTES
 from slots.sandbox import Sandbox
-from slots.slot import Slot, SlotName, SlotSet, SlotState, Written
+from slots.slot import SlotName, SlotState, Written
 from tests.slots import images, packs
-from tests.slots.hosts import Host
+from tests.slots.hosts import Host, sandbox_slots, write
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 2 << 20
@@ -35,31 +35,8 @@ def host(tmp_path: Path) -> Host:
 
 
 def host_in(tmp_path: Path, shell: str = "dash") -> Host:
-    for name in "ab":
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(SLOT_BYTES)
-    slots = SlotSet(
-        name="cgi",
-        link=f"{tmp_path}/cgi",
-        slots=(
-            Slot(A, f"{tmp_path}/a", f"{tmp_path}/1"),
-            Slot(B, f"{tmp_path}/b", f"{tmp_path}/2"),
-        ),
-        records=f"{tmp_path}/records of it",
-    )
+    slots = sandbox_slots(tmp_path, SLOT_BYTES, records="records of it")
     return Host(Sandbox(), slots, shell=shell)
-
-
-def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
-    art = image.artefact
-    for action, payload in (
-        (Erase(name), b""),
-        (Fill(name, art), image.body),
-        (Seal(name, art, "r1"), image.head),
-        (images.proof(name, art), b""),
-    ):
-        answer = host.do(action, token, payload)
-        assert answer.status == 0, (action, answer)
 
 
 def stage(host: Host, pack: packs.Pack, token: str, offset: int = 0) -> scripts.Answer:

@@ -11,10 +11,10 @@ import pytest
 from slots.actions import Flip, Preflight
 from slots.sandbox import Sandbox
 from slots.scripts import Answer
-from slots.slot import Slot, SlotName, SlotSet
+from slots.slot import SlotName, SlotSet
 from slots.trials import CgiTrial, CommandTrial, LibrariesTrial, Trial
 from tests.slots import images
-from tests.slots.hosts import SHELLS, Host
+from tests.slots.hosts import SHELLS, Host, sandbox_slots
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 24 << 20
@@ -72,18 +72,7 @@ def image_of(tree: Path, folder: Path) -> images.Image:
 
 @pytest.fixture
 def slots(tmp_path: Path) -> SlotSet:
-    for name in "ab":
-        with (tmp_path / name).open("wb") as file:
-            file.truncate(SLOT_BYTES)
-    return SlotSet(
-        name="cgi",
-        link=f"{tmp_path}/cgi",
-        slots=(
-            Slot(A, f"{tmp_path}/a", f"{tmp_path}/c i"),
-            Slot(B, f"{tmp_path}/b", f"{tmp_path}/cgi2"),
-        ),
-        records=f"{tmp_path}/records",
-    )
+    return sandbox_slots(tmp_path, SLOT_BYTES, mounts=("c i", "cgi2"))
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from slots.slot import (
     LinkKind,
     MountKind,
     Service,
-    Slot,
     SlotName,
     SlotSet,
     SlotState,
@@ -36,7 +35,7 @@ from slots.slot import (
     active,
 )
 from tests.slots import images
-from tests.slots.hosts import SHELLS, Host, process, wait_until_gone
+from tests.slots.hosts import SHELLS, Host, process, sandbox_slots, wait_until_gone, write
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 1 << 20
@@ -51,36 +50,12 @@ def shell(request: pytest.FixtureRequest) -> str:
 def slots(tmp_path: Path) -> SlotSet:
     folder = tmp_path / "a frontend's folder"
     folder.mkdir()
-    for name in "ab":
-        with (folder / name).open("wb") as file:
-            file.truncate(SLOT_BYTES)
-    return SlotSet(
-        name="cgi",
-        link=f"{folder}/cgi",
-        slots=(
-            Slot(A, f"{folder}/a", f"{folder}/cgi1"),
-            Slot(B, f"{folder}/b", f"{folder}/cgi2"),
-        ),
-        records=f"{folder}/records",
-    )
+    return sandbox_slots(folder, SLOT_BYTES)
 
 
 @pytest.fixture
 def host(slots: SlotSet) -> Host:
     return Host(Sandbox(), slots)
-
-
-def write(host: Host, name: SlotName, image: images.Image, token: str) -> None:
-    """Write an image as a plan does, up to its proof."""
-    art = image.artefact
-    for action, payload in (
-        (Erase(name), b""),
-        (Fill(name, art), image.body),
-        (Seal(name, art, "r1"), image.head),
-        (images.proof(name, art), b""),
-    ):
-        answer = host.do(action, token, payload)
-        assert answer.status == 0, (action, answer)
 
 
 def damage(path: str, offset: int) -> None:
