@@ -182,8 +182,9 @@ def status(
         ours = _fleet(inventory, hosts, set_, emit)
         known = releases.known(RELEASES)
         unproven = prove_all(ours, known) if prove else ()
-        states, failures = probe_all(ours)
-        failures = (*failures, *(one for one in unproven if one.host in states))
+        answers = probe_all(ours)
+        states = answers.states
+        failures = (*answers.failures, *(one for one in unproven if one.host in states))
     if json_:
         console.print_json(console.status_json(ours.hosts, ours.set_name, states, failures, known))
     else:

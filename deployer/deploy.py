@@ -52,6 +52,14 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What the hosts are now, by name; and the outcomes of those that did not say it."""
+
+    states: Mapping[str, FrontendState]
+    failures: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """What a rollout would do: a plan per host, and why a host has none."""
 
@@ -141,12 +149,24 @@ def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
 
 def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     """Find the release, ask every host, and plan; nothing is changed anywhere."""
-    found = None
-    if wish.goal is Goal.DEPLOY:
-        image = fleet.inventory.images.get(fleet.set_name)
-        found = releases.find(wish.image, out, image)
-        _verify(found, out, fleet.emit)
-    states, failures = probe_all(fleet)
+    found = find_release(fleet, wish, out)
+    return propose_for(fleet, wish, found, probe_all(fleet), out)
+
+
+def find_release(fleet: Fleet, wish: Wish, out: Path) -> FoundRelease | None:
+    """Return the release that is wished for, read whole; None for a rollback."""
+    if wish.goal is Goal.ROLLBACK:
+        return None
+    found = releases.find(wish.image, out, fleet.inventory.images.get(fleet.set_name))
+    _verify(found, out, fleet.emit)
+    return found
+
+
+def propose_for(
+    fleet: Fleet, wish: Wish, found: FoundRelease | None, answers: Answers, out: Path
+) -> Proposal:
+    """Plan for hosts that were asked already."""
+    states, failures = answers.states, answers.failures
     made = _packs(fleet, wish, found, states, out)
     replan = _planner(wish, found, out, _offers(made))
     plans: dict[str, Plan] = {}
@@ -234,8 +254,8 @@ def _verify(found: FoundRelease, out: Path, emit: Emit) -> None:
         detail.append(f"{', '.join(sorted(formats))} as {found.folder} says")
 
 
-def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ...]]:
-    """Ask all hosts what they are now; those that do not say it are outcomes."""
+def probe_all(fleet: Fleet) -> Answers:
+    """Ask all hosts what they are now."""
     states: dict[str, FrontendState] = {}
 
     def ask(host: Host) -> Outcome:
@@ -247,7 +267,8 @@ def probe_all(fleet: Fleet) -> tuple[dict[str, FrontendState], tuple[Outcome, ..
             return Outcome.of(host.name, error, time.monotonic() - started)
         return Outcome(host.name, Exit.DONE)
 
-    return states, tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
+    failures = tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
+    return Answers(states, failures)
 
 
 def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:

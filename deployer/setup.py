@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
-from deployer.deploy import Fleet, Proposal, Result, Wish, propose, roll_out
+from deployer.deploy import (
+    Answers,
+    Fleet,
+    Proposal,
+    Result,
+    Wish,
+    find_release,
+    propose_for,
+    roll_out,
+)
 from deployer.execute import locked
 from deployer.frontend import Frontend
 from deployer.inventory import Host
@@ -96,7 +105,8 @@ def offer(fleet: Fleet, wish: Wish | None, out: Path) -> Offer:
     if wish is None or not setups:
         return Offer(setups, failures, None)
     hosts = tuple(host for host in fleet.hosts if host.name in setups)
-    proposal = propose(replace(fleet, hosts=hosts), wish, out)
+    fit = replace(fleet, hosts=hosts)
+    proposal = propose_for(fit, wish, find_release(fit, wish, out), Answers(states), out)
     small = _without_room(proposal, states)
     return Offer(setups, (*failures, *small), proposal)
 

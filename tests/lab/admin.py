@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from slots.manifest import Artefact, Release
 from tests.lab.chroot import BuiltRelease
 from tests.lab.frontends import PROJECT, Lab
+from tests.lab.heard import Heard
 
 DEPLOY = PROJECT / ".venv" / "bin" / "deploy"
 DEPLOY_TIMEOUT_S = 120.0
@@ -84,38 +83,24 @@ class RunningDeploy:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self.lines: list[str] = []
-        self.heard_at: list[float] = []  # of each line, in seconds of the monotonic clock
-        self._said = threading.Condition()
-        self._over = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._heard = Heard(process.stderr)
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._said:
-                self.lines.append(line)
-                self.heard_at.append(time.monotonic())
-                self._said.notify_all()
-        with self._said:
-            self._over = True
-            self._said.notify_all()
+    @property
+    def lines(self) -> list[str]:
+        """What it has said so far."""
+        return self._heard.lines
 
     def await_start(self, step: str, host: str, within_s: float = 60) -> bool:
         """Wait until a step begins on a host; False if the deploy ended without it."""
-        with self._said:
-            self._said.wait_for(
-                lambda: self._over or any(_starts(line, step, host) for line in self.lines),
-                timeout=within_s,
-            )
-            return any(_starts(line, step, host) for line in self.lines)
+        return self._heard.wait_for(
+            lambda: any(_starts(line, step, host) for line in self.lines), within_s
+        )
 
     def step_seconds(self) -> dict[str, float]:
         """Return how long each step took, on the host where it took longest."""
         began: dict[tuple[str, str], float] = {}
         longest: dict[str, float] = {}
-        for line, moment in zip(self.lines, self.heard_at, strict=True):
+        for line, moment in zip(self.lines, self._heard.at, strict=True):
             event = json.loads(line) if line.startswith("{") else {}
             key = (event.get("step", ""), event.get("subject", ""))
             if event.get("event") == "started":
@@ -128,7 +113,7 @@ class RunningDeploy:
         """Return when the last host was through with a step, by the monotonic clock."""
         ends = [
             moment
-            for line, moment in zip(self.lines, self.heard_at, strict=True)
+            for line, moment in zip(self.lines, self._heard.at, strict=True)
             if line.startswith("{")
             and (event := json.loads(line))["event"] == "finished"
             and event["step"] == step
@@ -151,9 +136,7 @@ class RunningDeploy:
     def end(self, within_s: float = DEPLOY_TIMEOUT_S) -> Answer:
         """Wait for its end."""
         code = self.process.wait(timeout=within_s)
-        self._reader.join(timeout=10)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        self._heard.close()
         return Answer(code, "", "".join(self.lines))
 
 

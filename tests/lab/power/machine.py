@@ -5,14 +5,13 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.disks import MIB
+from tests.lab.heard import Heard
 from tests.lab.power.guest import Image
 from tests.lab.processes import LabError, tool, until
 
@@ -124,23 +123,12 @@ class Boot:
 
     def __init__(self, drive: subprocess.Popen[bytes], machine: subprocess.Popen[str]) -> None:
         self._drive, self._machine = drive, machine
-        self.console: list[str] = []
-        self.heard_at: list[float] = []  # of each line, in seconds of the monotonic clock
-        self._said = threading.Condition()
-        self._over = False
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._heard = Heard(machine.stdout)
 
-    def _read(self) -> None:
-        assert self._machine.stdout is not None
-        for line in self._machine.stdout:
-            with self._said:
-                self.console.append(line.rstrip())
-                self.heard_at.append(time.monotonic())
-                self._said.notify_all()
-        with self._said:
-            self._over = True
-            self._said.notify_all()
+    @property
+    def console(self) -> list[str]:
+        """All that it has written so far."""
+        return [line.rstrip() for line in self._heard.lines]
 
     @property
     def said(self) -> list[str]:
@@ -151,7 +139,7 @@ class Boot:
         """Return how long each step took at most."""
         began: dict[str, float] = {}
         longest: dict[str, float] = {}
-        for line, moment in zip(self.console, self.heard_at, strict=True):
+        for line, moment in zip(self.console, self._heard.at, strict=True):
             match line.partition("@ ")[2].split():
                 case ["begin", step]:
                     began[step] = moment
@@ -163,12 +151,8 @@ class Boot:
 
     def wait(self, line: str, times: int = 1) -> None:
         """Wait until the machine has said this so often; LabError if it ends without it."""
-        with self._said:
-            self._said.wait_for(
-                lambda: self._over or self.said.count(line) >= times, timeout=BOOT_TIMEOUT_S
-            )
-            if self.said.count(line) < times:
-                raise LabError(f"no {line!r}; the console: " + "\n".join(self.console[-40:]))
+        if not self._heard.wait_for(lambda: self.said.count(line) >= times, BOOT_TIMEOUT_S):
+            raise LabError(f"no {line!r}; the console: " + "\n".join(self.console[-40:]))
 
     def cut(self) -> list[str]:
         """Cut the power: the drive's cache and the memory go. Return what was said."""
@@ -177,7 +161,5 @@ class Boot:
         self._machine.kill()
         self._drive.wait()
         self._machine.wait()
-        self._reader.join(timeout=10)
-        assert self._machine.stdout is not None
-        self._machine.stdout.close()
+        self._heard.close()
         return self.said
