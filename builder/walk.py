@@ -95,7 +95,9 @@ class Seen:
 
 def walk(source: Path, excluded: Matcher) -> Seen:
     """Visit every directory of a source, without recursion: trees may be deep."""
-    seen = Seen(source, _root(source))
+    root = _root(source)
+    source = source.resolve()  # a symlink to the chroot is the chroot, to every later look as well
+    seen = Seen(source, root)
     top, mounts = os.fsencode(source), _mount_points(source)
     latest_ns = max(seen.root.st_mtime_ns, seen.root.st_ctime_ns)
     waiting = [b""]
@@ -179,10 +181,10 @@ def _root(source: Path) -> os.stat_result:
 
 
 def _mount_points(source: Path) -> frozenset[bytes]:
-    """Return what is mounted below a directory (Linux: binds of the same device too)."""
+    """Return what is mounted below a resolved directory (Linux: binds of the same device too)."""
     if not sys.platform.startswith("linux"):
         return frozenset()
-    top = os.fsencode(source.resolve())
+    top = os.fsencode(source)
     prefix = b"" if top == b"/" else top
     try:
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()

@@ -62,6 +62,15 @@ def test_a_source_that_is_missing_or_no_directory_is_a_clear_error(tmp_path: Pat
         _scan(tmp_path / "file")
 
 
+def test_a_source_may_be_a_symlink_as_it_is_on_a_frontend(chroot: Path, tmp_path: Path) -> None:
+    (link := tmp_path / "serving").symlink_to(chroot)
+
+    scanned = scan(link, matcher(()))
+
+    assert scanned.tree == _scan(chroot)
+    recheck(scanned.source, scanned.tree)
+
+
 @pytest.mark.parametrize("change", ["content", "mode", "new", "gone"])
 def test_a_change_after_the_scan_is_named(chroot: Path, change: str) -> None:
     tree = _scan(chroot)
