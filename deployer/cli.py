@@ -1,26 +1,26 @@
 """The command line: deploy and the commands beside it. Parse, call, exit."""
 
 import json
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from deployer import console, packs, publish, releases, setup, users
+from deployer import console, documents, ending, packs, publish, releases, setup, users
 from deployer.confirm import confirm
 from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
+from deployer.documents import Document
 from deployer.durable import replaceable, written
 from deployer.fleet_file import load
+from deployer.live import sink
 from deployer.plan import Goal
 from deployer.prove import prove_all
-from deployer.rollout import Outcome, Terminated
+from deployer.rollout import Outcome
 from deployer.ssh import connect
 from slots.errors import ConfigError, Exit, Refused, worst
 from slots.events import Emit
@@ -178,18 +178,18 @@ def status(
     deploy status --prove
     deploy status --hosts '@canary' --json
     """  # noqa: D301 - \b keeps the lines of the examples
-    with console.sink(quiet=quiet, looks=True) as emit:
+    with sink(quiet=quiet, looks=True) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         known = releases.known(RELEASES)
         unproven = prove_all(ours, known) if prove else ()
         answers = probe_all(ours)
-        states = answers.states
-        failures = (*answers.failures, *(one for one in unproven if one.host in states))
+        damaged = tuple(one for one in unproven if one.host in answers.states)
+        answers = replace(answers, failures=(*answers.failures, *damaged))
     if json_:
-        console.print_json(console.status_json(ours.hosts, ours.set_name, states, failures, known))
+        console.print_json(documents.status(ours, answers, known))
     else:
-        console.show_status(ours.hosts, ours.set_name, states, failures, known)
-    raise typer.Exit(int(worst(one.exit_code for one in failures)))
+        console.show_status(ours, answers, known)
+    raise typer.Exit(int(worst(one.exit_code for one in answers.failures)))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -210,13 +210,13 @@ def ps(
     deploy ps --slot A
     deploy ps --hosts '@canary' --json
     """  # noqa: D301 - \b keeps the lines of the examples
-    with console.sink(quiet=quiet, looks=True) as emit:
+    with sink(quiet=quiet, looks=True) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         found, failures = users.ask_users(ours, _slot(slot))
-    names = [host.name for host in ours.hosts]
     if json_:
-        console.print_json(users.users_json(ours.set_name, names, found, failures))
+        console.print_json(documents.ps(ours, found, failures))
     else:
+        names = [host.name for host in ours.hosts]
         console.show_users(users.users_table(names, found, time.time()), failures)
     raise typer.Exit(int(worst(one.exit_code for one in failures)))
 
@@ -247,10 +247,10 @@ def plan(  # noqa: PLR0917 - typer makes options of them
     deploy plan -o plan.json
     """  # noqa: D301 - \b keeps the lines of the examples
     wish = Wish(Goal.DEPLOY, _slot(slot), image, allow_bad)
-    with console.sink(quiet=quiet, looks=True) as emit:
+    with sink(quiet=quiet, looks=True) as emit:
         proposal = propose(_fleet(inventory, hosts, set_, emit), wish, RELEASES)
     if output is not None:
-        _write(output, json.dumps(console.proposal_json(proposal), indent=2) + "\n")
+        _write(output, json.dumps(documents.plan(proposal), indent=2) + "\n")
     _show(proposal, as_json=json_)
     code = _proposal_code(proposal)
     if check and code is Exit.DONE and proposal.to_do:
@@ -272,10 +272,10 @@ def confirm_command(
     \b
     deploy confirm --hosts www1
     """  # noqa: D301 - \b keeps the lines of the examples
-    with console.sink(quiet=quiet) as emit:
+    with sink(quiet=quiet) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         outcomes = confirm(ours)
-    _end("flipslot.confirm/1", ours, outcomes, as_json=json_)
+    _end(documents.confirm(ours, outcomes), outcomes, as_json=json_)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -305,22 +305,22 @@ def provision(
     if image is not None and no_image:
         raise ConfigError("--image and --no-image contradict each other")
     wish = None if no_image else Wish(Goal.DEPLOY, image=image)
-    with console.sink(quiet=quiet, looks=dry_run) as emit:
+    with sink(quiet=quiet, looks=dry_run) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         offer = setup.offer(ours, wish, RELEASES)
     if not json_ or not (dry_run or offer.refusals):
         console.show_setups(offer, to_stderr=json_)
     if dry_run or offer.refusals:
         if json_:
-            console.print_json(console.setups_json(ours, offer, None))
+            console.print_json(documents.provision(ours, offer, None))
         raise typer.Exit(int(offer.exit_code))
     if offer.changes:
         count = len(offer.setups)
         _ask(f"Go on with {count} host{'s' if count != 1 else ''}?", yes=yes)
-    with console.sink(quiet=quiet) as emit:
+    with sink(quiet=quiet) as emit:
         done = setup.set_up(replace(ours, emit=emit), offer)
     if json_:
-        console.print_json(console.setups_json(ours, offer, done))
+        console.print_json(documents.provision(ours, offer, done))
     else:
         console.show_set_up(done)
     raise typer.Exit(done.status)
@@ -344,9 +344,9 @@ def unlock_command(
     ours = _fleet(inventory, hosts, set_, lambda _: None)
     names = ", ".join(host.name for host in ours.hosts)
     _ask(f"End whatever is at work on {ours.set_name} of {names}?", yes=yes)
-    with console.sink(quiet=quiet) as emit:
+    with sink(quiet=quiet) as emit:
         outcomes = unlock(replace(ours, emit=emit))
-    _end("flipslot.unlock/1", ours, outcomes, as_json=json_)
+    _end(documents.unlock(ours, outcomes), outcomes, as_json=json_)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -373,7 +373,7 @@ def pack(
     deploy pack cgi-1 cgi-2 --format uzip -o update.pack
     """  # noqa: D301 - \b keeps the lines of the examples
     place = None if output is None else replaceable(output)
-    with console.sink(quiet=quiet, looks=True) as emit:
+    with sink(quiet=quiet, looks=True) as emit:
         before, after = releases.find(old, RELEASES), releases.find(new, RELEASES)
         held, artefact = packs.in_common(before, after, format_)
         releases.verify(after, frozenset({artefact.format}))
@@ -381,7 +381,7 @@ def pack(
         image = after.path(artefact)
         found = packs.make(made, image, place or packs.kept_at(RELEASES, made), emit)
     if json_:
-        console.print_json(console.pack_json(found))
+        console.print_json(documents.pack(found))
     else:
         console.show_pack(found)
 
@@ -411,14 +411,14 @@ def publish_command(
     if not to.strip():
         raise ConfigError("--to is empty", hint="name the folder of a mirror; . is this one")
     folder = Path(to)
-    with console.sink(quiet=quiet, looks=True) as emit:
+    with sink(quiet=quiet, looks=True) as emit:
         found = releases.find(image, RELEASES)
         releases.verify(found, frozenset(one.format for one in found.artefacts))
         olds = [releases.find(old, RELEASES) for old in from_ or ()]
         before = olds or publish.older(RELEASES, found)
         laid = publish.publish(found, before, RELEASES, folder, emit)
     if json_:
-        console.print_json(console.published_json(found.release, folder, laid))
+        console.print_json(documents.publish(found.release, folder, laid))
     else:
         console.show_published(folder, laid)
 
@@ -435,26 +435,14 @@ class Manner:
 
 def main() -> None:
     """Run the command line and exit; threads that a second Ctrl-C did not wait for end here."""
-    console.open_closed_streams()
-    _end_softly()
-    console.leave(run(sys.argv[1:]))
-
-
-def _end_softly() -> None:
-    """Let SIGTERM and SIGHUP end a rollout as Ctrl-C does; nohup's choice is respected."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        console.forget_lost_terminals()
-        raise Terminated(number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
+    ending.open_closed_streams()
+    ending.end_softly()
+    ending.leave(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
-    return console.run("deploy", lambda: _run(arguments), as_json="--json" in arguments)
+    return ending.run("deploy", lambda: _run(arguments), as_json="--json" in arguments)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -474,7 +462,7 @@ def _rollout(
     run_as: Manner,
 ) -> None:
     as_json = run_as.as_json
-    with console.sink(quiet=run_as.quiet, looks=run_as.dry_run) as emit:
+    with sink(quiet=run_as.quiet, looks=run_as.dry_run) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
         proposal = propose(ours, wish, RELEASES)
     if run_as.dry_run:
@@ -484,10 +472,10 @@ def _rollout(
         console.show_proposal(proposal, to_stderr=as_json)
         count = len(proposal.to_do)
         _ask(f"Go on with {count} host{'s' if count != 1 else ''}?", yes=run_as.yes)
-    with console.sink(quiet=run_as.quiet) as emit:
+    with sink(quiet=run_as.quiet) as emit:
         result = roll_out(replace(ours, emit=emit), proposal)
     if as_json:
-        console.print_json(console.result_json(result))
+        console.print_json(documents.deploy(result))
     else:
         console.show_result(result)
     raise typer.Exit(result.status)
@@ -499,15 +487,15 @@ def _fleet(inventory: Path, hosts: list[str] | None, set_: str | None, emit: Emi
 
 def _show(proposal: Proposal, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(console.proposal_json(proposal))
+        console.print_json(documents.plan(proposal))
     else:
         console.show_proposal(proposal)
 
 
-def _end(schema: str, ours: Fleet, outcomes: Sequence[Outcome], *, as_json: bool) -> NoReturn:
+def _end(document: Document, outcomes: Sequence[Outcome], *, as_json: bool) -> NoReturn:
     """Tell how something ended on each host, and leave with the worst of it."""
     if as_json:
-        console.print_json(console.outcomes_json(schema, ours.set_name, outcomes))
+        console.print_json(document)
     else:
         console.show_outcomes(outcomes)
     raise typer.Exit(int(worst(one.exit_code for one in outcomes)))

@@ -6,7 +6,6 @@ Partitions are looked at and never made or changed. What is as it should be is l
 from collections.abc import Sequence
 from dataclasses import dataclass
 from posixpath import dirname
-from typing import Any
 
 from deployer.refusals import unfit
 from deployer.sizes import megabytes
@@ -136,21 +135,6 @@ def describe(item: Item) -> str:
         case Enabled(system):
             what, verb = f"boot hook, called by {system}", "enable"
     return f"{what}: {'already so' if item.done else verb}"
-
-
-def item_json(item: Item) -> dict[str, Any]:
-    """Return an item as `flipslot.provision/1` has it."""
-    document: dict[str, Any] = {"done": item.done}
-    match item.wanted:
-        case Folder(path, purpose):
-            return {"kind": "folder", "path": path, "purpose": purpose, **document}
-        case Program(file, purpose):
-            return {
-                "kind": "file", "path": file.path, "purpose": purpose,
-                "mode": f"{file.mode:04o}", "sha256": file.sha256, **document,
-            }  # fmt: skip
-        case Enabled(system):
-            return {"kind": "hook", "system": system, **document}
 
 
 def _no_partition(state: FrontendState) -> Refused | None:

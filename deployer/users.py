@@ -3,8 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 from deployer.deploy import Fleet
 from deployer.inventory import Host
@@ -85,34 +83,3 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * length_s:
             return f"{seconds / length_s:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
-
-
-def users_json(
-    set_name: str, hosts: Sequence[str], found: HostUsers, failures: Sequence[Outcome]
-) -> dict[str, Any]:
-    """Return who uses the slots as flipslot.ps/1."""
-    failed = {one.host: one for one in failures}
-    documents = []
-    for host in hosts:
-        document: dict[str, Any] = {"name": host}
-        if host in failed:
-            document |= {"error": failed[host].message, "exit_code": int(failed[host].exit_code)}
-        if host in found:
-            document["users"] = [_user_json(one) for one in found[host]]
-        documents.append(document)
-    return {"schema": "flipslot.ps/1", "set": set_name, "hosts": documents}
-
-
-def _user_json(one: SlotUser) -> dict[str, Any]:
-    process = one.process
-    return {
-        "slot": one.slot,
-        "active": one.active,
-        "pid": process.pid,
-        "user": process.user,
-        "since": datetime.fromtimestamp(process.since_epoch_s, UTC).isoformat(),
-        "holds": list(process.holds),
-        "command": process.command,
-        "rule": one.rule or None,
-        "treatment": one.treatment,
-    }

@@ -1,0 +1,118 @@
+"""How a command ends: with its exit code, whatever it met, and whoever went away meanwhile."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from stat import S_ISCHR
+from types import FrameType
+from typing import NoReturn, TextIO
+
+from deployer import documents
+from deployer.console import complain, print_json
+from deployer.documents import Document
+from deployer.rollout import Terminated, interruption_code
+from slots.errors import Exit, ProductError
+
+BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+def run(name: str, command: Callable[[], int], *, as_json: bool = False) -> int:
+    """Run a command line and return its exit code; an expected error is one line and a hint."""
+    try:
+        code = command()
+        sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
+    except ProductError as error:
+        _complain(name, error.message, error.hint)
+        return _tell(documents.error(error), int(error.exit_code), as_json=as_json)
+    except KeyboardInterrupt as cause:
+        code = interruption_code(cause)
+        _complain(name, "interrupted", "")
+        return _tell(documents.interruption(code), code, as_json=as_json)
+    except OSError as error:
+        return _unwritable(name, error)
+    except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see
+        return _bug(name)
+    return code
+
+
+def _unwritable(name: str, error: OSError) -> int:
+    """Return the exit code where our own output fails; any other OSError is a bug."""
+    if error.errno == errno.EPIPE:
+        _forget(sys.stdout)
+        return BROKEN_PIPE
+    if error.errno not in UNWRITABLE:
+        return _bug(name)
+    _forget(sys.stdout)
+    _complain(name, f"the output cannot be written: {error.strerror}", "")
+    return int(Exit.INTERNAL)
+
+
+def _bug(name: str) -> int:
+    with suppress(OSError):
+        traceback.print_exc()
+    _complain(name, "internal error; the traceback above is a bug", "")
+    return int(Exit.INTERNAL)
+
+
+def _tell(document: Document, code: int, *, as_json: bool) -> int:
+    """Tell a failed command's end to who reads JSON; return its exit code."""
+    try:
+        if as_json:
+            print_json(document)
+        sys.stdout.flush()
+    except OSError:
+        _forget(sys.stdout)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, whatever other threads do."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
+def end_softly() -> None:
+    """Let SIGTERM and SIGHUP end a rollout as Ctrl-C does; nohup's choice is respected."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        _forget_lost_terminals()
+        raise Terminated(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def _forget_lost_terminals() -> None:
+    """Turn to /dev/null what was a terminal and has hung up: no summary may fail on it."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed already
+            if S_ISCHR(os.fstat(stream.fileno()).st_mode) and not stream.isatty():
+                _forget(stream)
+
+
+def open_closed_streams() -> None:
+    """Give ourselves something to write to where the caller gave us nothing (`>&-`)."""
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
+def _forget(stream: TextIO) -> None:
+    """Let nothing that is still buffered fail again at the interpreter's end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream.fileno())
+
+
+def _complain(name: str, message: str, hint: str) -> None:
+    try:
+        complain(name, message, hint)
+        sys.stderr.flush()
+    except OSError:
+        _forget(sys.stderr)
