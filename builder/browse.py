@@ -3,13 +3,11 @@
 import hashlib
 import io
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import gmtime, strftime
 from typing import BinaryIO
 
 from pydantic import ValidationError
@@ -32,15 +30,6 @@ from slots.settings import config_error
 
 _SAME_TARGETS = {"/", "/."}
 """ISO 9660 has one form for both (docs/formats/iso9660.md)."""
-
-_TYPES = {
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
-}
 
 
 @contextmanager
@@ -91,40 +80,6 @@ def below(tree: Tree, path: str) -> list[Node]:
 def _wanted(path: str) -> bytes:
     parts = [part for part in os.fsencode(path).split(b"/") if part and part != b"."]
     return b"".join(b"/" + part for part in parts)
-
-
-def line(node: Node) -> str:
-    """Return an entry as `ls -ln` shows it, times in UTC."""
-    mode = stat.filemode(_TYPES[node.kind] | node.mode)
-    is_device = node.kind in {Kind.CHARACTER, Kind.BLOCK}
-    size = f"{node.major}, {node.minor}" if is_device else str(node.size)
-    when = strftime("%Y-%m-%d %H:%M:%S", gmtime(node.mtime_s))
-    target = f" -> {text(node.target)}" if node.kind is Kind.SYMLINK else ""
-    owner = f"{node.uid:>5} {node.gid:>5}"
-    return f"{mode} {node.links:>3} {owner} {size:>11} {when} {shown(node.path)}{target}"
-
-
-def as_record(node: Node) -> dict[str, str | int]:
-    """Return an entry for JSON; bytes that are no UTF-8 are escaped as in tree.mtree."""
-    record: dict[str, str | int] = {
-        "path": mtree.escaped(node.path or b"/"),
-        "type": node.kind.value,
-        "mode": f"{node.mode:04o}",
-        "uid": node.uid,
-        "gid": node.gid,
-        "mtime_s": node.mtime_s,
-        "links": node.links,
-    }
-    match node.kind:
-        case Kind.FILE:
-            record["size_bytes"] = node.size
-        case Kind.SYMLINK:
-            record["target"] = mtree.escaped(node.target)
-        case Kind.CHARACTER | Kind.BLOCK:
-            record |= {"major": node.major, "minor": node.minor}
-        case Kind.DIRECTORY | Kind.FIFO:
-            pass
-    return record
 
 
 def cat(image: OpenedImage, path: str, out: BinaryIO) -> None:

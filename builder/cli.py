@@ -9,12 +9,9 @@ import typer
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from builder import browse, compare, console, lint, prepare
-from builder.build import Built, Order, build, default_threads
-from builder.diff import Changed, Difference, Travel
+from builder import browse, compare, console, documents, lint, prepare, texts
+from builder.build import Order, build, default_threads
 from builder.formats import FORMATS
-from builder.mtree import escaped
-from builder.names import shown
 from builder.recipe import NAME, Cluster, Packing, Recipe, read_recipe, recipe_of
 from builder.reproduce import build_checked
 from slots.errors import ConfigError, Exit
@@ -129,7 +126,10 @@ def _build(  # noqa: PLR0917 - the options of the command
         )
         with console.progress() as emit:
             built = (build_checked if check_reproducible else build)(order, emit)
-        _show_built(built, as_json=as_json)
+        if as_json:
+            console.say_json(documents.build(built))
+        else:
+            console.say(texts.build(built))
 
     _run(work, as_json=as_json)
 
@@ -190,31 +190,6 @@ def _epoch(options: _Options, recipe: Recipe) -> int | None:
     return int(text)
 
 
-def _show_built(built: Built, *, as_json: bool) -> None:
-    release = built.release
-    if as_json:
-        console.say_json(
-            {
-                "schema": "flipslot.build/1",
-                "manifest": str(built.manifest),
-                "new": built.is_new,
-                "release": release.model_dump(mode="json", by_alias=True),
-            }
-        )
-        return
-    folder = built.manifest.parent
-    what = "" if built.is_new else " (was there already, the same to the byte)"
-    console.say(
-        f"{release.label}: {release.entries:,} entries, {console.size(release.content_bytes)}{what}"
-    )
-    for one in release.artefacts:
-        packing = f"{one.codec} {one.level}" if one.level else one.codec
-        console.say(
-            f"  {folder / one.file}  {console.size(one.size_bytes)}  {packing}  {one.sha256}"
-        )
-    console.say(f"  {built.manifest}  release {release.id}")
-
-
 @app.command("info")
 def _info(image: Image, as_json: AsJson = False) -> None:
     """Say what an image is: format, codec, size, and the release it belongs to.
@@ -229,31 +204,9 @@ def _info(image: Image, as_json: AsJson = False) -> None:
         found = browse.description(image)
         size_bytes = image.stat().st_size
         if as_json:
-            console.say_json(
-                {
-                    "schema": "flipslot.info/1",
-                    "file": str(image),
-                    "format": facts.format,
-                    "codec": facts.codec,
-                    "cluster_bytes": facts.cluster_bytes,
-                    "size_bytes": size_bytes,
-                    "volume_bytes": facts.volume_bytes,
-                    "release": found and found.release.model_dump(mode="json", by_alias=True),
-                }
-            )
-            return
-        console.say(f"{image}: {facts.format}, {facts.codec}, {console.size(size_bytes)}")
-        console.say(f"  volume {console.size(facts.volume_bytes)}")
-        if facts.cluster_bytes:
-            console.say(f"  cluster {facts.cluster_bytes:,} bytes")
-        for name, value in facts.further:
-            console.say(f"  {name} {value}")
-        if found is None:
-            console.say("  no release.json describes it")
-            return
-        release = found.release
-        console.say(f"  release {release.label} ({release.id}), {release.entries:,} entries")
-        console.say(f"  sha256 {found.artefacts[0].sha256}")
+            console.say_json(documents.info(image, size_bytes, facts, found))
+        else:
+            console.say(texts.info(image, size_bytes, facts, found))
 
     _run(work, as_json=as_json)
 
@@ -276,11 +229,9 @@ def _ls(
         with browse.opened(image) as one:
             nodes = browse.below(one.tree(), path)
         if as_json:
-            entries = [browse.as_record(node) for node in nodes]
-            console.say_json({"schema": "flipslot.ls/1", "entries": entries})
-            return
-        for node in nodes:
-            console.say(browse.line(node) if long else shown(node.path))
+            console.say_json(documents.ls(nodes))
+        else:
+            console.say(texts.ls(nodes, long=long))
 
     _run(work, as_json=as_json)
 
@@ -318,10 +269,9 @@ def _extract(
         with browse.opened(image) as one, console.progress() as emit:
             tree = browse.extract(one, folder, emit)
         if as_json:
-            answer = {"schema": "flipslot.extract/1", "folder": str(folder), "entries": len(tree)}
-            console.say_json(answer)
-            return
-        console.say(f"{folder}: {len(tree):,} entries")
+            console.say_json(documents.extract(folder, len(tree)))
+        else:
+            console.say(texts.extract(folder, len(tree)))
 
     _run(work, as_json=as_json)
 
@@ -342,16 +292,9 @@ def _verify(
         with console.progress() as emit:
             found = browse.verify(image, emit)
         if as_json:
-            console.say_json(
-                {
-                    "schema": "flipslot.verify/1",
-                    "release": found.release.id,
-                    "verified": [one.file for one in found.artefacts],
-                }
-            )
-            return
-        for one in found.artefacts:
-            console.say(f"{found.folder / one.file}: verified, {one.sha256}")
+            console.say_json(documents.verify(found))
+        else:
+            console.say(texts.verify(found))
 
     _run(work, as_json=as_json)
 
@@ -379,68 +322,11 @@ def _diff(
         found = compare.compare(old, new, read=read)
         travels = compare.travels(old, new) if with_bytes else {}
         if as_json:
-            console.say_json(_diff_record(found, travels))
-            return
-        _say_diff(found)
-        for format_, one in travels.items():
-            console.say(
-                f"{format_}: {console.size(one.total_bytes)} would travel of "
-                f"{console.size(one.image_bytes)}: {one.new_pieces:,} new pieces of "
-                f"{one.piece_bytes:,} bytes"
-                + (f", a table of {one.table_bytes:,}" if one.table_bytes else "")
-                + f"; a pack of {one.pack_bytes:,} bytes, {one.moves:,} moves, "
-                f"{one.copies:,} of them copies"
-            )
+            console.say_json(documents.diff(found, travels))
+        else:
+            console.say(texts.diff(found, travels))
 
     _run(work, as_json=as_json)
-
-
-def _say_diff(found: Difference) -> None:
-    for path in found.removed:
-        console.say(f"- {shown(path)}")
-    for path in found.added:
-        console.say(f"+ {shown(path)}")
-    for one in found.changed:
-        console.say(f"~ {shown(one.path)}: {', '.join(_change_words(one))}")
-    counts = f"{len(found.added):,} added, {len(found.removed):,} removed"
-    console.say(f"{counts}, {len(found.changed):,} changed")
-
-
-def _change_words(one: Changed) -> list[str]:
-    """Return the changes of an entry; digests and seconds say nothing to a reader."""
-    return [
-        name if name in {"content", "time", "links"} else f"{name} {before} → {after}"
-        for name, (before, after) in one.changes.items()
-    ]
-
-
-def _diff_record(found: Difference, travels: dict[Format, Travel]) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "schema": "flipslot.diff/1",
-        "added": [escaped(path) for path in found.added],
-        "removed": [escaped(path) for path in found.removed],
-        "changed": [
-            {"path": escaped(one.path or b"/"), "changes": dict(one.changes)}
-            for one in found.changed
-        ],
-    }
-    if travels:
-        record["bytes"] = {
-            name: {
-                "new_pieces": one.new_pieces,
-                "piece_bytes": one.piece_bytes,
-                "table_bytes": one.table_bytes,
-                "moves": one.moves,
-                "copies": one.copies,
-                "copied_bytes": one.copied_bytes,
-                "literal_bytes": one.literal_bytes,
-                "pack_bytes": one.pack_bytes,
-                "total_bytes": one.total_bytes,
-                "image_bytes": one.image_bytes,
-            }
-            for name, one in travels.items()
-        }
-    return record
 
 
 @app.command("lint")
@@ -472,7 +358,10 @@ def _lint(
             judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
         else:
             judged = _judged_source(_recipe(recipe, path), options)
-        _show_judged(judged, as_json=as_json)
+        if as_json:
+            console.say_json(documents.lint(judged))
+        else:
+            console.say(texts.lint(judged))
         codes.append(Exit.BUILD if judged.errors else Exit.DONE)
 
     raise typer.Exit(console.run(work, as_json=as_json) or int(codes[-1]))
@@ -485,37 +374,9 @@ def _judged_image(path: Path, recipe: Recipe | None) -> lint.Judged:
     return lint.judge(found, () if recipe is None else recipe.waivers)
 
 
-def _judged_source(recipe: Recipe, options: "_Options") -> lint.Judged:
+def _judged_source(recipe: Recipe, options: _Options) -> lint.Judged:
     names = options.formats or recipe.formats
     limits: dict[str, lint.Limits] = {name: FORMATS[name].limits for name in names}
     with console.progress() as emit:
         prepared = prepare.read(recipe, prepare.Wanted(limits), emit)
     return prepare.judged_by(recipe, prepared, limits)
-
-
-def _show_judged(judged: lint.Judged, *, as_json: bool) -> None:
-    if as_json:
-        console.say_json(
-            {
-                "schema": "flipslot.lint/1",
-                "findings": [_finding_record(one) for one in judged.findings],
-                "waived": [_finding_record(one) for one in judged.waived],
-                "unused_waivers": [f"{one.code} {one.match}" for one in judged.unused],
-            }
-        )
-        return
-    for one in judged.findings:
-        detail = f" ({one.detail})" if one.detail else ""
-        console.say(f"{one.severity}: {one.code}: {shown(one.path)}{detail}")
-    for waiver in judged.unused:
-        console.say(f"notice: {prepare.unused(waiver)}")
-    console.say(f"{len(judged.findings):,} findings, {len(judged.waived):,} waived")
-
-
-def _finding_record(one: lint.Finding) -> dict[str, str]:
-    return {
-        "severity": one.severity.value,
-        "code": one.code,
-        "path": escaped(one.path or b"/"),
-        "detail": one.detail,
-    }

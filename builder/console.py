@@ -10,11 +10,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from rich.console import Console
 from rich.progress import (
@@ -29,6 +29,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from builder import documents
+from builder.documents import Document
 from slots import events
 from slots.errors import Exit, ProductError
 from slots.events import Emit
@@ -59,22 +61,14 @@ def progress() -> Iterator[Emit]:
         yield _json_lines()
 
 
-def say(text: str = "") -> None:
-    """Write a line of the result."""
-    sys.stdout.write(f"{text}\n")
+def say(lines: Iterable[str]) -> None:
+    """Write the lines of the result."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
-def say_json(value: dict[str, Any]) -> None:
+def say_json(document: Document) -> None:
     """Write the result as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=True) + "\n")
-
-
-def size(count_bytes: int) -> str:
-    """Return a size as people read it."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count_bytes >= scale:
-            return f"{count_bytes / scale:.1f} {unit}"
-    return f"{count_bytes} bytes"
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
 
 
 def raw_output() -> BinaryIO:
@@ -131,14 +125,7 @@ def _ending_softly() -> Iterator[None]:
 
 def _say_error(error: ProductError, *, as_json: bool) -> None:
     if as_json:
-        answer = {
-            "schema": "flipslot.error/1",
-            "error": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": int(error.exit_code),
-        }
-        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.write(json.dumps(documents.error(error)) + "\n")
     sys.stderr.write(f"image: {error.message}\n")
     if error.hint:
         sys.stderr.write(f"  hint: {error.hint}\n")

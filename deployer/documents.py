@@ -1,7 +1,7 @@
 """What a command answers to `--json`: the document flipslot.NAME/1 is made by the function NAME.
 
 Pure. docs/deploy.md names every field; none is ever removed or given another meaning under the
-same number. A field that is new is added here, there, and in tests/deployer/test_documents.py.
+same number (tests/test_documents.py).
 """
 
 from collections.abc import Sequence
