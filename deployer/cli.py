@@ -13,7 +13,17 @@ from typer.exceptions import TyperException
 
 from deployer import console, documents, ending, packs, publish, releases, setup, users
 from deployer.confirm import confirm
-from deployer.deploy import Fleet, Proposal, Wish, fleet, probe_all, propose, roll_out, unlock
+from deployer.deploy import (
+    Fleet,
+    Proposal,
+    Wish,
+    fleet,
+    keeping,
+    probe_all,
+    propose,
+    roll_out,
+    unlock,
+)
 from deployer.documents import Document
 from deployer.durable import replaceable, written
 from deployer.fleet_file import load
@@ -464,6 +474,7 @@ def _rollout(
     as_json = run_as.as_json
     with sink(quiet=run_as.quiet, looks=run_as.dry_run) as emit:
         ours = _fleet(inventory, hosts, set_, emit)
+        ours = ours if run_as.dry_run else keeping(ours)
         proposal = propose(ours, wish, RELEASES)
     if run_as.dry_run:
         _show(proposal, as_json=as_json)

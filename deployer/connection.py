@@ -56,6 +56,10 @@ class Connection(Protocol):
     def start(self, script: bytes, payload: Payload = ()) -> Session:
         """Start a script, feed it the payload, and leave its stdin open."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is open, as far as that is known without asking."""
+
     def close(self) -> None:
         """Hang up. May be called twice; raises nothing."""
 

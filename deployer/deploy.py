@@ -5,7 +5,8 @@ load ─► find and verify the release ─► probe ─► packs ─► plan �
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from deployer.choice import LINE_BYTES_PER_S, NoPack, Offers
 from deployer.connection import Connection
 from deployer.execute import Replan, execute
 from deployer.inventory import Host, Inventory, select, set_name
+from deployer.kept import Kept
 from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
 from deployer.probe import probe, quietly, reach
@@ -38,6 +40,7 @@ class Fleet:
     set_name: str
     connect: Connect
     emit: Emit
+    kept: Kept = field(default_factory=Kept)  # of a look, for the work behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,21 @@ def fleet(
     return Fleet(inventory, select(inventory, patterns), name, connect, emit)
 
 
+def keeping(fleet: Fleet) -> Fleet:
+    """Return the fleet, to be looked at and then worked on: its first hosts are kept at hand."""
+    first = fleet.hosts[: fleet.inventory.rollout.parallel]
+    return replace(fleet, kept=Kept(host.name for host in first))
+
+
 def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
     """Execute what was proposed (and confirmed); a refusal on any host means nowhere."""
+    try:
+        return _roll_out(fleet, proposal)
+    finally:
+        fleet.kept.close()
+
+
+def _roll_out(fleet: Fleet, proposal: Proposal) -> Result:
     if proposal.refusals or not proposal.plans:
         return Result(proposal, (), worst(_codes(proposal)))
     if not proposal.to_do:
@@ -261,8 +277,11 @@ def probe_all(fleet: Fleet) -> Answers:
     def ask(host: Host) -> Outcome:
         started = time.monotonic()
         try:
-            with step(fleet.emit, "probe", host.name), fleet.connect(host, fleet.emit) as way:
+            with step(fleet.emit, "probe", host.name), ExitStack() as ways:
+                way = ways.enter_context(fleet.connect(host, fleet.emit))
                 _, states[host.name] = probe(reach(way, host, fleet.set_name, fleet.emit))
+                if fleet.kept.keep(host.name, way):
+                    ways.pop_all()
         except ProductError as error:
             return Outcome.of(host.name, error, time.monotonic() - started)
         return Outcome(host.name, Exit.DONE)
@@ -282,7 +301,7 @@ def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcom
     started = time.monotonic()
     plan = proposal.plans[host.name]
     try:
-        with fleet.connect(host, fleet.emit) as way:
+        with fleet.kept.take(host.name) or fleet.connect(host, fleet.emit) as way:
             frontend = reach(way, host, fleet.set_name, fleet.emit)
             frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
             again = partial(fleet.connect, host, quietly(frontend).emit)

@@ -99,6 +99,11 @@ class SshConnection:
             self._send(channel, piece, _Output())
         return _SshSession(self._name, channel)
 
+    @property
+    def alive(self) -> bool:
+        """Whether no transport on the way has ended."""
+        return all(transport.is_active() for transport in self._transports)
+
     def close(self) -> None:
         """Hang up."""
         for transport in reversed(self._transports):

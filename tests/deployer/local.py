@@ -56,6 +56,10 @@ class LocalConnection:
         process.stdin.flush()
         return LocalSession(process)
 
+    @property
+    def alive(self) -> bool:
+        return True
+
     def close(self) -> None:
         pass
 
