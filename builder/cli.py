@@ -45,7 +45,7 @@ def _image() -> None:
 
 
 @app.command("build")
-def _build(  # noqa: PLR0917 - the options of the command
+def _build(
     recipe: Annotated[
         Path | None,
         typer.Argument(help=f"A recipe (TOML). Default: {DEFAULT_RECIPE}, or none with --source."),
@@ -99,7 +99,7 @@ def _build(  # noqa: PLR0917 - the options of the command
     image build images/sample.toml --version 7
     image build --source /webroot/cgi --format uzip --output /tmp/cgi.uzip
     image build --exclude 'var/cache/**' --exclude '*.pyc' --format squashfs --level 15
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         chosen = _recipe(recipe, source)
@@ -196,7 +196,7 @@ def _info(image: Image, as_json: AsJson = False) -> None:
 
     \b
     image info images/out/cgi-1/cgi-1.uzip
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         with browse.opened(image) as one:
@@ -223,7 +223,7 @@ def _ls(
     \b
     image ls cgi.uzip
     image ls -l cgi.uzip /etc
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         with browse.opened(image) as one:
@@ -244,7 +244,7 @@ def _cat(
 
     \b
     image cat cgi.uzip /etc/passwd
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         with browse.opened(image) as one:
@@ -263,7 +263,7 @@ def _extract(
 
     \b
     image extract cgi.uzip /tmp/cgi
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         with browse.opened(image) as one, console.progress() as emit:
@@ -286,7 +286,7 @@ def _verify(
     \b
     image verify images/out/cgi-1/cgi-1.uzip
     image verify images/out/cgi-1
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         with console.progress() as emit:
@@ -316,7 +316,7 @@ def _diff(
     \b
     image diff images/out/cgi-1 images/out/cgi-2
     image diff --bytes old.uzip new.uzip
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
 
     def work() -> None:
         found = compare.compare(old, new, read=read)
@@ -349,7 +349,7 @@ def _lint(
     image lint /webroot/cgi
     image lint --recipe images/cgi.toml
     image lint images/out/cgi-1/cgi-1.uzip
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     codes = [Exit.DONE]
 
     def work() -> None:

@@ -7,7 +7,7 @@ the host a process for each move and the reading of what is copied.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deployer.sizes import megabytes
+from deployer.wording import counted, megabytes
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.pack import PackFacts
 from slots.patch import SECTOR_BYTES
@@ -105,7 +105,7 @@ def _cheaper(pack: PackFacts, whole_bytes: int, line_bytes_per_s: float) -> Choi
     whole_s = whole_bytes / line_bytes_per_s
     pack_s = predicted_s(pack, line_bytes_per_s)
     at = f"at {line_bytes_per_s * 8 / 1e6:g} Mbit/s"
-    took = f"{pack.moves:,} moves, {pack_s:.1f} s instead of {whole_s:.1f} s {at}"
+    took = f"{counted(pack.moves, 'move')}, {pack_s:.1f} s instead of {whole_s:.1f} s {at}"
     if pack_s < whole_s:
         return Choice(pack, took, whole_bytes)
     why = f"a pack of {megabytes(pack.size_bytes)} would be slower, {took}"

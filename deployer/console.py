@@ -20,8 +20,8 @@ from deployer.plan import Plan
 from deployer.publish import Published
 from deployer.rollout import Outcome
 from deployer.setup import Offer, SetUp
-from deployer.sizes import megabytes
 from deployer.status import StatusRow, status_notes, status_rows, status_table
+from deployer.wording import counted, megabytes
 from slots.actions import Action, Restart
 from slots.errors import Exit
 from slots.manifest import Release
@@ -84,9 +84,8 @@ def show_result(result: Result) -> None:
 
 def _travelled(result: Result) -> str:
     count = sum(bool(one.travelled_bytes) for one in result.outcomes)
-    hosts = "1 host" if count == 1 else f"{count} hosts"
     return (
-        f"{megabytes(result.travelled_bytes)} travelled to {hosts}; "
+        f"{megabytes(result.travelled_bytes)} travelled to {counted(count, 'host')}; "
         f"whole images would have been {megabytes(result.whole_bytes)}"
     )
 
@@ -144,8 +143,9 @@ def _show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
             _line(console, f"    {hint}")
     strangers = sum(one.another_key for one in outcomes)
     if strangers:
-        shows = "1 host shows" if strangers == 1 else f"{strangers} hosts show"
-        _line(console, f"{shows} another host key: not touched", style="red")
+        shows = "shows" if strangers == 1 else "show"
+        text = f"{counted(strangers, 'host')} {shows} another host key: not touched"
+        _line(console, text, style="red")
 
 
 def show_setups(offer: Offer, *, to_stderr: bool = False) -> None:
@@ -178,7 +178,7 @@ def show_pack(pack: Pack) -> None:
     _line(
         console,
         f"    {megabytes(facts.literal_bytes)} of {megabytes(facts.new.size_bytes)} are new, "
-        f"{megabytes(facts.copied_bytes)} are copied, {facts.moves:,} moves",
+        f"{megabytes(facts.copied_bytes)} are copied, {counted(facts.moves, 'move')}",
     )
 
 

@@ -33,6 +33,15 @@ def written(path: Path) -> Iterator[IO[bytes]]:
     settle(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write the file that a user's `-o` means; what stands in the way is one clear line."""
+    try:
+        with written(replaceable(path)) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def replaceable(path: Path) -> Path:
     """Return the file that a user's `-o` means: a link is followed, a device or pipe is refused.
 

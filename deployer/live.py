@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deployer.console import colours
-from deployer.sizes import megabytes
+from deployer.wording import megabytes
 from slots.events import Emit, Event, Failed, Finished, Notice, Progress, Started
 
 TELL_EVERY_S = 1.0

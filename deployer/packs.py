@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from deployer import releases
 from deployer.choice import NoPack
 from deployer.durable import PARTIAL, written
 from deployer.releases import FoundRelease, holding, index_of
+from deployer.wording import counted
 from slots.errors import ConfigError, ProductError, VerificationError
 from slots.events import Emit, Progress, step
 from slots.manifest import HEAD_BYTES, Artefact
@@ -66,6 +68,22 @@ def provide(
     return pack
 
 
+def between(
+    old: FoundRelease,
+    new: FoundRelease,
+    format_: str | None,
+    out: Path,
+    emit: Emit,
+    *,
+    place: Path | None = None,
+) -> Pack:
+    """Make the pack between two releases of a format that both have; without a place it is kept."""
+    held, artefact = in_common(old, new, format_)
+    releases.verify(new, frozenset({artefact.format}))
+    made = difference(old, held, new, artefact)
+    return make(made, new.path(artefact), place or kept_at(out, made), emit)
+
+
 def kept_at(out: Path, patch_: Patch) -> Path:
     """Return where the pack of a patch is kept, in a folder that is there."""
     path = _place(out, patch_.old.sha256, patch_.new.sha256)
@@ -111,7 +129,7 @@ def make(made: Patch, image: Path, out: Path, emit: Emit) -> Pack:
             raise ConfigError(f"cannot write {out}: {error.strerror}") from error
         except ValueError as error:
             raise VerificationError(f"{image} is not what its index says: {error}") from error
-        detail.append(f"{facts.size_bytes} bytes, {facts.moves} moves")
+        detail.append(f"{facts.size_bytes} bytes, {counted(facts.moves, 'move')}")
     return Pack(facts, out)
 
 

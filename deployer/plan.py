@@ -12,7 +12,7 @@ from types import MappingProxyType
 from deployer.choice import LINE_BYTES_PER_S, Choice, Offers, choose
 from deployer.image import Image, holds, identify, recorded
 from deployer.refusals import bad, damaged, no_artefact, unfit, unwritable, why_not
-from deployer.sizes import megabytes, percent
+from deployer.wording import megabytes, percent
 from slots.actions import (
     Action,
     Arm,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from posixpath import dirname
 
 from deployer.refusals import unfit
-from deployer.sizes import megabytes
+from deployer.wording import megabytes
 from slots.errors import LockedError, Refused
 from slots.hooks import SLOTCTL_MODE, File, Found, PathState, Places
 from slots.slot import FrontendState, SlotName, SlotSet

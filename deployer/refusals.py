@@ -1,7 +1,7 @@
 """Why nothing is done on a frontend. Each refusal names the thing, the rule and the next step."""
 
 from deployer.image import Image, holds
-from deployer.sizes import megabytes
+from deployer.wording import megabytes
 from slots.errors import LockedError, Refused
 from slots.manifest import Release
 from slots.platform import PLATFORMS

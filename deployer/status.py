@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from deployer.image import identify
 from deployer.inventory import Host
 from deployer.plan import rollback_hindrance, told
-from deployer.sizes import percent
+from deployer.wording import age, percent
 from slots.manifest import Release
 from slots.slot import FrontendState, SlotSet, SlotStatus, active
 
@@ -84,7 +84,7 @@ def _proof(status: SlotStatus, state: FrontendState) -> str:
     if status.damaged:
         return " damaged"
     age_s = proof_age_s(status, state)
-    return " unproven" if age_s is None else f" proven {ago(age_s)}"
+    return " unproven" if age_s is None else f" proven {age(age_s)} ago"
 
 
 def proof_age_s(status: SlotStatus, state: FrontendState) -> int | None:
@@ -92,11 +92,3 @@ def proof_age_s(status: SlotStatus, state: FrontendState) -> int | None:
     if not status.proven or status.proof is None:
         return None
     return max(0, state.clock_epoch_s - status.proof.at_epoch_s)
-
-
-def ago(age_s: int) -> str:
-    """Return a time that has passed as an admin says it."""
-    for unit_s, name in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if age_s >= 2 * unit_s:
-            return f"{age_s // unit_s} {name} ago"
-    return f"{age_s} s ago"

@@ -8,6 +8,7 @@ from deployer.deploy import Fleet
 from deployer.inventory import Host
 from deployer.probe import probe, reach
 from deployer.rollout import Outcome, ask_hosts
+from deployer.wording import age
 from slots import scripts
 from slots.errors import Exit, ProductError
 from slots.events import step
@@ -70,16 +71,9 @@ def users_table(hosts: Sequence[str], found: HostUsers, now_epoch_s: float) -> l
             process = one.process
             rows.append((
                 *(host, f"{one.slot}{' active' if one.active else ''}", str(process.pid)),
-                *(process.user, _age(now_epoch_s - process.since_epoch_s)),
+                *(process.user, age(now_epoch_s - process.since_epoch_s)),
                 *(",".join(process.holds), process.command),
                 f"{one.rule or 'none'}: {one.treatment}",
             ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [GAP.join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _age(seconds: float) -> str:
-    for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length_s:
-            return f"{seconds / length_s:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"

@@ -7,7 +7,7 @@ import pytest
 
 from deployer.image import Image
 from deployer.plan import Plan, plan_deploy, plan_rollback, rollback_hindrance
-from deployer.sizes import percent
+from deployer.wording import percent
 from slots.actions import (
     Action,
     Arm,

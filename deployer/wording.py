@@ -1,0 +1,24 @@
+"""Sizes, counts and ages as an admin reads them."""
+
+
+def megabytes(size_bytes: int) -> str:
+    """Return a size as an admin reads it."""
+    return f"{size_bytes / 1_000_000:.1f} MB"
+
+
+def percent(part: int, whole: int) -> int:
+    """Return how full something is, 100 only when it is really full."""
+    return min(99, part * 100 // whole) if part < whole else 100
+
+
+def counted(count: int, noun: str) -> str:
+    """Return how many there are of something, with the plural that most words have."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something was, in one unit of which it has two or more."""
+    for unit_s, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds // unit_s:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
