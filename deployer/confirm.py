@@ -3,9 +3,9 @@
 from deployer.deploy import Fleet
 from deployer.execute import locked
 from deployer.inventory import Host
-from deployer.plan import told
 from deployer.probe import probe, reach
 from deployer.rollout import Outcome, ask_hosts
+from deployer.wording import told
 from slots.actions import Confirm
 from slots.errors import Exit, HostError, ProductError, RolledBackError
 from slots.events import step

@@ -9,43 +9,27 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
+from deployer import steps
 from deployer.choice import LINE_BYTES_PER_S, Choice, Offers, choose
-from deployer.image import Image, holds, identify, recorded
+from deployer.image import Image, holds, identify
 from deployer.refusals import bad, damaged, no_artefact, unfit, unwritable, why_not
-from deployer.wording import megabytes, percent
+from deployer.steps import NOTHING, Writing
+from deployer.wording import megabytes, percent, told
 from slots.actions import (
     Action,
-    Arm,
-    Baseline,
-    Check,
-    Confirm,
-    Cover,
     Disarm,
-    Drain,
-    Erase,
     Fill,
-    Flip,
-    Judge,
-    Mount,
-    Patch,
-    Preflight,
-    Restart,
-    Seal,
-    Stage,
-    Unmount,
 )
 from slots.errors import LockedError, Refused
 from slots.manifest import Artefact, Release
 from slots.slot import (
     FrontendState,
-    Guard,
     GuardState,
     ImageRecord,
     LinkKind,
     SlotName,
     SlotSet,
     SlotStatus,
-    Uncovered,
     Verdict,
     active,
 )
@@ -72,9 +56,9 @@ class Plan:
     image: Image
     actions: tuple[Action, ...]
     undo: tuple[Action, ...]
-    facts: tuple[str, ...]
     fallback: tuple[Action, ...] = ()
     choice: Choice | None = None  # how the image comes into the slot; None: it is there
+    facts: tuple[str, ...] = ()  # what an admin wants to read before saying yes
 
     @property
     def sends_bytes(self) -> int:
@@ -124,8 +108,8 @@ def plan_deploy(
     if holds(status, image):
         return _serve(Goal.DEPLOY, slots, state, target, image)
     choice = choose(state, target, artefact, offers, line_bytes_per_s)
-    free = _free(slots, state, target, force=force_unmount)
-    writing = _write(free, status, artefact, image, choice)
+    free = steps.free(slots, state, target, force=force_unmount)
+    writing = steps.write(free, status, artefact, image, choice)
     return _serve(Goal.DEPLOY, slots, state, target, image, writing)
 
 
@@ -193,65 +177,13 @@ def _auto(slots: SlotSet, state: FrontendState, image: Image) -> SlotName:
     return next((name for name in SlotName if holds(state.status(name), image)), SlotName.A)
 
 
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    """How a slot comes to hold an image: the actions, and those that stand in if they fail."""
-
-    choice: Choice | None = None
-    actions: tuple[Action, ...] = ()
-    fallback: tuple[Action, ...] = ()
-
-
-_NOTHING = _Writing()
-
-
-def _write(
-    free: tuple[Action, ...], status: SlotStatus, artefact: Artefact, image: Image, choice: Choice
-) -> _Writing:
-    slot = status.slot.name
-    seal = Seal(slot, artefact, image.release)
-    whole = (*free, Erase(slot), Fill(slot, artefact), seal)
-    pack, left = choice.pack, status.written
-    if pack is None:
-        # What a cut transfer left is not sent again; if its proof fails, all of it is.
-        resumed = left is not None and left.sha256 == image.sha256
-        return _Writing(choice, whole, (*whole, image.proof_in(slot)) if resumed else ())
-    # Staged first: a pack that cannot be brought leaves in the slot what it holds.
-    stage = Stage(pack.sha256, pack.size_bytes)
-    replay = Patch(slot, artefact, pack.sha256, pack.old.sha256)
-    return _Writing(
-        choice, (stage, *free, Erase(slot), replay, seal), (*whole, image.proof_in(slot))
-    )
-
-
-def _free(
-    slots: SlotSet, state: FrontendState, slot: SlotName, *, force: bool
-) -> tuple[Action, ...]:
-    """Unmount the slot; first move what a cut switch left in it to the one that the link names."""
-    if not state.status(slot).mounted:
-        return ()
-    if active(slots, state) is None:
-        return (Unmount(slot, force),)
-    services = tuple(replace(one, always=False) for one in slots.services)
-    left = (Restart(slot, services, slots.uncovered),)
-    drain = () if force else (Drain(slot, services, slots.drain_s),)
-    return (*left, *drain, Unmount(slot, force))
-
-
-def _covered(slots: SlotSet, served: SlotName | None, target: SlotName) -> tuple[Action, ...]:
-    """Look for a process in the slot that serves which nothing is known to be done about."""
-    if served in {None, target} or slots.uncovered is not Uncovered.STOP:
-        return ()
-    return (Cover(target.other, slots.services),)
-
-
 def _serve(  # noqa: PLR0917 - all that a plan is made of
     goal: Goal,
     slots: SlotSet,
     state: FrontendState,
     target: SlotName,
     image: Image,
-    writing: _Writing = _NOTHING,
+    writing: Writing = NOTHING,
 ) -> Plan:
     """Plan to serve a slot that holds the image, or will once it is written."""
     served = active(slots, state)
@@ -263,84 +195,29 @@ def _serve(  # noqa: PLR0917 - all that a plan is made of
     open_guard = state.guard is not None and state.guard.state is not GuardState.FIRED
     begun = bool(writing.actions) or open_guard
     if begun or not (served is target and status.proven and judged and mounted):
-        undo = _way_back(slots, state, target)
+        undo = steps.way_back(slots, state, target)
         # Before anything else: a guard of a run that was cut would go back amid this one.
         disarm = (Disarm(target),) if open_guard else ()
         # Read back before every switch: an earlier proof says nothing of the disk since then.
         prove = image.proof_in(target)
-        early = _covered(slots, served, target) if writing.actions else ()
-        switch = _switch(slots, served, target, image, guarded=bool(undo))
+        early = steps.covered(slots, served, target) if writing.actions else ()
+        switch = steps.switch(slots, served, target, image, guarded=bool(undo))
         actions = (*disarm, *early, *writing.actions, prove, *switch)
     plan = Plan(
-        *(goal, served, target, image, actions, undo, ()),
+        goal,
+        served,
+        target,
+        image,
+        actions,
+        undo,
         fallback=writing.fallback,
         choice=writing.choice,
     )
     return replace(plan, facts=tuple(_facts(state, plan)))
 
 
-def _switch(
-    slots: SlotSet, served: SlotName | None, target: SlotName, image: Image, *, guarded: bool
-) -> tuple[Action, ...]:
-    """Mount always: a mount that was cut may lack what belongs inside it.
-
-    A guard is armed where there is a way back.
-    """
-    leave = _move(slots, target)
-    arm = (Arm(target, image.release, slots.confirm_s, leave),) if guarded else ()
-    flip = () if served is target else (Flip(target),)
-    tried = (Preflight(target, slots.preflight),) if flip and slots.preflight else ()
-    before = () if served in {None, target} else (Baseline(target.other),)
-    confirm = (Confirm(target),) if guarded else ()
-    return (
-        Mount(target, image.format),
-        *tried,
-        *_covered(slots, served, target),
-        *before,
-        *arm,
-        *flip,
-        *_move(slots, target.other),
-        Check(target),
-        *confirm,
-        Judge(target, Verdict.GOOD),
-    )
-
-
-def _move(slots: SlotSet, left: SlotName) -> tuple[Restart | Drain, ...]:
-    """Move all that uses a slot to the one that the link names now."""
-    return (
-        Restart(left, slots.services, slots.uncovered),
-        Drain(left, slots.services, slots.drain_s),
-    )
-
-
-def _way_back(slots: SlotSet, state: FrontendState, target: SlotName) -> tuple[Action, ...]:
-    """Return to the other slot, if it served until now or holds an image that may serve."""
-    back = state.status(target.other)
-    name = back.slot.name
-    served = name is active(slots, state)
-    held = back.holds
-    may_serve = held is not None and back.verdict is not Verdict.BAD and not back.damaged
-    if not (served and back.mounted) and not may_serve:
-        return ()
-    remount: tuple[Action, ...] = ()
-    if held is not None and (not back.mounted or back.missing_mounts):
-        prove = () if back.proven else (recorded(held).proof_in(name),)
-        remount = (*prove, Mount(name, held.format))
-    good = (Judge(name, Verdict.GOOD),) if held is not None else ()
-    return (
-        *remount,
-        Flip(name),
-        Judge(target, Verdict.BAD),
-        *_move(slots, target),
-        Check(name),
-        *good,
-        Disarm(target),
-    )
-
-
 def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
-    """Yield what an admin wants to read before saying yes."""
+    """Yield what a plan means, in words."""
     target, image = plan.target, plan.image
     status = state.status(target)
     size = megabytes(image.size_bytes)
@@ -373,23 +250,6 @@ def _travels(plan: Plan, choice: Choice) -> str:
     )
 
 
-def told(guard: Guard) -> str:
-    """Return in words what a guard does, or did."""
-    way = f"slot {guard.back} in place of slot {guard.target} ({guard.release})"
-    match guard.state:
-        case GuardState.ARMED if guard.alive:
-            return f"a guard goes back to {way} {guard.seconds} s after it was armed"
-        case GuardState.ARMED:
-            return f"a guard was armed to go back to {way}, and its process is gone"
-        case GuardState.FIRING if guard.alive:
-            return f"the guard is going back to {way}: {guard.why}"
-        case GuardState.FIRING:
-            return f"the guard was cut while it went back to {way}"
-        case GuardState.FIRED:
-            failed = f"; {guard.error}" if guard.error else ""
-            return f"the guard went back to {way}: {guard.why}{failed}"
-
-
 def _left_open(state: FrontendState, plan: Plan) -> Iterator[str]:
     """Yield how things stand with the slot that serves, and with the way back."""
     target, status = plan.target, state.status(plan.target)
@@ -398,11 +258,8 @@ def _left_open(state: FrontendState, plan: Plan) -> Iterator[str]:
     elif plan.active is target:
         yield f"slot {target} serves already: what a cut left open is finished"
     if plan.active is None:
-        back = (
-            f"a failed check goes to slot {target.other}"
-            if plan.undo
-            else ("there is no way back from a failed check")
-        )
+        to = f"a failed check goes to slot {target.other}"
+        back = to if plan.undo else "there is no way back from a failed check"
         yield f"nothing serves: there is no link; {back}"
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from deployer.image import identify
 from deployer.inventory import Host
-from deployer.plan import rollback_hindrance, told
-from deployer.wording import age, percent
+from deployer.plan import rollback_hindrance
+from deployer.wording import age, percent, told
 from slots.manifest import Release
 from slots.slot import FrontendState, SlotSet, SlotStatus, active
 

@@ -1,4 +1,6 @@
-"""Sizes, counts and ages as an admin reads them."""
+"""What an admin reads in more than one place: sizes, counts, ages, and what a guard does. Pure."""
+
+from slots.slot import Guard, GuardState
 
 
 def megabytes(size_bytes: int) -> str:
@@ -22,3 +24,20 @@ def age(seconds: float) -> str:
         if seconds >= 2 * unit_s:
             return f"{seconds // unit_s:.0f} {name}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def told(guard: Guard) -> str:
+    """Return in words what a guard does, or did."""
+    way = f"slot {guard.back} in place of slot {guard.target} ({guard.release})"
+    match guard.state:
+        case GuardState.ARMED if guard.alive:
+            return f"a guard goes back to {way} {guard.seconds} s after it was armed"
+        case GuardState.ARMED:
+            return f"a guard was armed to go back to {way}, and its process is gone"
+        case GuardState.FIRING if guard.alive:
+            return f"the guard is going back to {way}: {guard.why}"
+        case GuardState.FIRING:
+            return f"the guard was cut while it went back to {way}"
+        case GuardState.FIRED:
+            failed = f"; {guard.error}" if guard.error else ""
+            return f"the guard went back to {way}: {guard.why}{failed}"
