@@ -22,7 +22,7 @@ from deployer.probe import probe, quietly, reach
 from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, Stop, ask_hosts, exit_code, run_hosts
 from deployer.transfer import Bucket, Work
-from slots import scripts
+from slots import calls
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import Emit, step
 from slots.platform import PLATFORMS
@@ -324,7 +324,7 @@ def unlock(fleet: Fleet) -> tuple[Outcome, ...]:
             with step(fleet.emit, "unlock", host.name), fleet.connect(host, fleet.emit) as way:
                 frontend = reach(way, host, fleet.set_name, fleet.emit)
                 frontend, _ = probe(frontend)
-                answer = frontend.ask(scripts.unlock_call())
+                answer = frontend.ask(calls.unlock_call())
         except ProductError as error:
             return Outcome.of(host.name, error)
         who = answer.first("unlocked")

@@ -18,7 +18,7 @@ from deployer.health import Health
 from deployer.plan import Plan
 from deployer.probe import probe, quietly
 from deployer.transfer import Job, Work
-from slots import scripts
+from slots import answers, calls, scripts
 from slots.actions import (
     Action,
     Arm,
@@ -319,7 +319,7 @@ def _run(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
             assert_never(action)
 
 
-def _told(answer: scripts.Answer) -> list[str]:
+def _told(answer: answers.Answer) -> list[str]:
     """Return what the rules did."""
     words = {
         "reloaded": "reloaded {}",
@@ -331,7 +331,7 @@ def _told(answer: scripts.Answer) -> list[str]:
     return [text.format(name) for key, text in words.items() for name in answer.all(key)]
 
 
-def _drained(answer: scripts.Answer, drain: Drain) -> str:
+def _drained(answer: answers.Answer, drain: Drain) -> str:
     """Return that nothing uses the old slot; StragglersError names who does."""
     left = [User.parse(line) for line in answer.all("straggler")]
     if left:
@@ -343,7 +343,7 @@ def _drained(answer: scripts.Answer, drain: Drain) -> str:
     return f"nothing uses slot {drain.left} after {answer.first('drained')} s"
 
 
-def _ask(job: Job, action: scripts.HostAction, timeout_s: float | None) -> scripts.Answer:
+def _ask(job: Job, action: calls.HostAction, timeout_s: float | None) -> answers.Answer:
     return job.frontend.do(action, job.token, timeout_s=timeout_s)
 
 

@@ -8,7 +8,7 @@ from itertools import chain
 
 from deployer.connection import Connection, Payload, Session
 from deployer.inventory import Host
-from slots import scripts
+from slots import answers, calls, scripts
 from slots.errors import LockedError, UnreachableError
 from slots.events import Emit, Notice
 from slots.platform import PLATFORMS, Platform
@@ -36,35 +36,35 @@ class Frontend:
 
     def do(
         self,
-        action: scripts.HostAction,
+        action: calls.HostAction,
         token: str,
         payload: Payload = (),
         *,
         timeout_s: float | None = None,
-    ) -> scripts.Answer:
+    ) -> answers.Answer:
         """Run the verb of an action under the lock of this token; see `ask`."""
-        return self.ask(scripts.call(self.library, action, token), payload, timeout_s=timeout_s)
+        return self.ask(calls.call(self.library, action, token), payload, timeout_s=timeout_s)
 
     def ask(
         self, call: str, payload: Payload = (), *, timeout_s: float | None = None
-    ) -> scripts.Answer:
+    ) -> answers.Answer:
         """Run a verb; its refusal or failure is raised as the error that it is."""
         answer = self.try_(call, payload, timeout_s=timeout_s)
-        error = scripts.error_of(answer, self.host.name)
+        error = answers.error_of(answer, self.host.name)
         if error is not None:
             raise error
         return answer
 
     def try_(
         self, call: str, payload: Payload = (), *, timeout_s: float | None = None
-    ) -> scripts.Answer:
+    ) -> answers.Answer:
         """Run a verb and return what it answers, be it a failure."""
         nonce = secrets.token_hex(8)
         script = scripts.script(self.platform, self.slots, call, nonce)
         timeout_s = timeout_s or self.host.ssh.command_timeout_s
         starter, body = self._packed(script)
         completed = self.connection.run(starter, chain(body, payload), timeout_s=timeout_s)
-        answer = scripts.answer(completed.stdout, nonce)
+        answer = answers.answer(completed.stdout, nonce)
         if not answer.complete:
             last = completed.stderr.decode(errors="replace").strip().splitlines()[-1:]
             said = f": {last[0][:200]}" if last else ""
@@ -79,7 +79,7 @@ class Frontend:
     def lock(self, holder: str) -> "HeldLock":
         """Take the set's lock and hold it until the returned lock is released."""
         token, nonce = secrets.token_hex(8), secrets.token_hex(8)
-        script = scripts.script(self.platform, self.slots, scripts.lock_call(holder, token), nonce)
+        script = scripts.script(self.platform, self.slots, calls.lock_call(holder, token), nonce)
         session = self.connection.start(*self._packed(script))
         try:
             self._await_lock(session, token, nonce)
@@ -102,15 +102,15 @@ class Frontend:
     def _await_lock(self, session: Session, token: str, nonce: str) -> None:
         heard = b""
         deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while ("locked", token) not in scripts.begun(heard, nonce):
+        while ("locked", token) not in answers.begun(heard, nonce):
             line = session.readline(max(0.1, deadline - time.monotonic()))
             heard += line
-            answer = scripts.answer(heard, nonce)
+            answer = answers.answer(heard, nonce)
             if line and not answer.complete:
                 continue
-            error = scripts.error_of(answer, self.host.name)
+            error = answers.error_of(answer, self.host.name)
             raise error or LockedError(f"{self.host.name}: the lock was let go at once")
-        for key, value in scripts.begun(heard, nonce):
+        for key, value in answers.begun(heard, nonce):
             if key == "notice":
                 self.emit(Notice(value, self.host.name))
 

@@ -13,7 +13,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 
 from deployer.frontend import Frontend
 from deployer.inventory import CheckSpec, CommandCheck, HttpCheck, Level
-from slots import scripts
+from slots import calls
 from slots.errors import HostError
 from slots.events import Notice
 
@@ -115,7 +115,7 @@ def check_command(frontend: Frontend, spec: CommandCheck) -> None:
     """Run the command once on the host."""
     seconds = max(1, math.ceil(spec.deadline_s))
     answer = frontend.try_(
-        scripts.check_call(spec.command, seconds),
+        calls.check_call(spec.command, seconds),
         timeout_s=frontend.host.ssh.command_timeout_s + seconds,
     )
     if answer.status == 0:

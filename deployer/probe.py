@@ -5,7 +5,7 @@ from dataclasses import replace
 from deployer.connection import Connection
 from deployer.frontend import Frontend, platform_of
 from deployer.inventory import Host
-from slots import scripts
+from slots import calls
 from slots.events import Emit, Notice
 from slots.platform import PLATFORMS
 from slots.probe import parse
@@ -19,7 +19,7 @@ def reach(connection: Connection, host: Host, set_name: str, emit: Emit) -> Fron
 
 def probe(frontend: Frontend) -> tuple[Frontend, FrontendState]:
     """Ask for platform, link, slots, records and lock."""
-    answer = frontend.ask(scripts.probe_call(frontend.slots.services))
+    answer = frontend.ask(calls.probe_call(frontend.slots.services))
     state = parse(answer, frontend.slots)
     return replace(frontend, platform=PLATFORMS[state.platform]), state
 

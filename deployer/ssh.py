@@ -30,7 +30,7 @@ from deployer.connection import (
 from deployer.inventory import Host, SshSettings
 from slots.errors import ConfigError, UnreachableError
 from slots.events import Emit, Notice
-from slots.scripts import COMMAND
+from slots.scripts import command_line
 
 PIECE_BYTES = 32_704  # the largest that fits one SSH packet of 32 KiB with its head
 POLL_S = 0.2
@@ -127,7 +127,7 @@ class SshConnection:
             raise self._lost(f"opens no further session: {_phrase(error)}") from error
         channel.settimeout(self._settings.connect_timeout_s)
         try:
-            channel.exec_command(COMMAND(len(script)))
+            channel.exec_command(command_line(len(script)))
         except (paramiko.SSHException, OSError, EOFError) as error:
             channel.close()
             raise self._lost(f"refuses to run a command: {_phrase(error)}") from error

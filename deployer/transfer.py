@@ -13,7 +13,7 @@ from pathlib import Path
 from deployer.frontend import Frontend, read_timeout_s
 from deployer.inventory import TransferSettings
 from deployer.releases import FoundRelease
-from slots import scripts
+from slots import answers, calls
 from slots.actions import Fill, Seal, Stage
 from slots.errors import HostError, VerificationError
 from slots.events import Notice, Progress
@@ -145,14 +145,14 @@ class MirrorsError(HostError):
 
 def push_head(job: Job, action: Seal) -> list[str]:
     """Send the head of an image, which is no part of a pack, and comes from no mirror."""
-    call = scripts.call(job.frontend.library, action, job.token)
+    call = calls.call(job.frontend.library, action, job.token)
     size_bytes = min(HEAD_BYTES, action.artefact.size_bytes)
     _push(job, call, job.image(action), (0, size_bytes), "seal")
     return []
 
 
 def _push_pack(job: Job, action: Stage) -> list[str]:
-    answer = job.frontend.ask(scripts.staged_call(action.pack_sha256))
+    answer = job.frontend.ask(calls.staged_call(action.pack_sha256))
     have, free_kib = int(answer.first("have", "0")), answer.first("free_kib")
     if have == action.size_bytes:
         return ["the pack is there"]
@@ -162,16 +162,16 @@ def _push_pack(job: Job, action: Stage) -> list[str]:
             hint="make room there, or name another folder (staging) in the inventory",
         )
     have = have if have < action.size_bytes else 0
-    call = scripts.stage_call(job.token, action.pack_sha256, action.size_bytes, have)
+    call = calls.stage_call(job.token, action.pack_sha256, action.size_bytes, have)
     _push(job, call, job.pack(action), (have, action.size_bytes), "stage")
     return _went_on(have)
 
 
 def _push_image(job: Job, action: Fill) -> list[str]:
     artefact = action.artefact
-    answer = job.frontend.ask(scripts.filled_call(action.slot, artefact.sha256))
+    answer = job.frontend.ask(calls.filled_call(action.slot, artefact.sha256))
     have = int(answer.first("have", str(HEAD_BYTES)))
-    call = scripts.fill_call(job.token, action.slot, artefact, have)
+    call = calls.fill_call(job.token, action.slot, artefact, have)
     _push(job, call, job.image(action), (have, artefact.size_bytes), "fill", HEAD_BYTES)
     return _went_on(have - HEAD_BYTES)
 
@@ -247,29 +247,29 @@ def stream(
 def _pull_pack(job: Job, action: Stage) -> list[str]:
     sha256, size_bytes = action.pack_sha256, action.size_bytes
     reach = _reach(job, sha256, size_bytes)
-    return _pull(job, scripts.fetch_call(job.token, sha256, size_bytes, reach), reach)
+    return _pull(job, calls.fetch_call(job.token, sha256, size_bytes, reach), reach)
 
 
 def _pull_image(job: Job, action: Fill) -> list[str]:
     artefact = action.artefact
     reach = _reach(job, artefact.sha256, artefact.size_bytes)
-    return _pull(job, scripts.pull_call(job.token, action.slot, artefact, reach), reach)
+    return _pull(job, calls.pull_call(job.token, action.slot, artefact, reach), reach)
 
 
-def _reach(job: Job, sha256: str, size_bytes: int) -> scripts.MirrorReach:
+def _reach(job: Job, sha256: str, size_bytes: int) -> calls.MirrorReach:
     rate = job.settings.host_bandwidth or 0
     slowest = min(rate or SLOWEST_BYTES_PER_S, SLOWEST_BYTES_PER_S)
     urls = tuple(f"{mirror.rstrip('/')}/{sha256}" for mirror in job.settings.mirrors)
-    return scripts.MirrorReach(urls, MIRROR_TIMEOUT_S + 2 * size_bytes // slowest, rate)
+    return calls.MirrorReach(urls, MIRROR_TIMEOUT_S + 2 * size_bytes // slowest, rate)
 
 
-def _pull(job: Job, call: str, reach: scripts.MirrorReach) -> list[str]:
+def _pull(job: Job, call: str, reach: calls.MirrorReach) -> list[str]:
     timeout_s = job.frontend.host.ssh.command_timeout_s + 2 * reach.timeout_s * len(reach.urls)
     answer = job.frontend.try_(call, timeout_s=timeout_s)
     pulled = answer.first("pulled", "0")
     job.work.tally.pulled_bytes += int(pulled) if pulled.isdigit() else 0
     failed = answer.all("failed_mirror")
-    error = scripts.error_of(answer, job.frontend.host.name)
+    error = answers.error_of(answer, job.frontend.host.name)
     if error is not None and failed:
         raise MirrorsError(f"{error.message}: {'; '.join(failed)}", hint=error.hint) from error
     if error is not None:

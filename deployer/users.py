@@ -9,7 +9,7 @@ from deployer.inventory import Host
 from deployer.probe import probe, reach
 from deployer.rollout import Outcome, ask_hosts
 from deployer.wording import age
-from slots import scripts
+from slots import calls
 from slots.errors import Exit, ProductError
 from slots.events import step
 from slots.rules import User, rule_of
@@ -45,7 +45,7 @@ def ask_users(fleet: Fleet, wanted: SlotName | None) -> tuple[HostUsers, tuple[O
                 served = active(frontend.slots, state)
                 users: list[SlotUser] = []
                 for name in SlotName if wanted is None else (wanted,):
-                    answer = frontend.ask(scripts.users_call(name))
+                    answer = frontend.ask(calls.users_call(name))
                     processes = map(User.parse, answer.all("user"))
                     users += [_ruled(frontend.slots, name, served, one) for one in processes]
                 found[host.name] = tuple(users)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from slots import scripts
+from slots.answers import Answer
 from slots.errors import HostError
 from slots.platform import Platform
-from slots.scripts import Answer
 from slots.slot import MountKind, SlotSet
 
 BOOT_LIMIT_S = 1800  # both slots of every set may have to be read: 100 MB/s read 180 GB in it

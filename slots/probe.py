@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import TypeVar
 
+from slots.answers import Answer
 from slots.errors import HostError
 from slots.platform import PLATFORMS
-from slots.scripts import Answer
 from slots.slot import (
     DeviceKind,
     FrontendState,

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from slots import scripts
+from slots import answers, calls
 from slots.actions import Patch
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.pack import PackFacts
@@ -29,12 +29,12 @@ def replay(old: Path, new: Path, artefact: Artefact, pack: Path, facts: PackFact
     shutil.copy(pack, staging / f"{facts.sha256}.pack")
     action = Patch(B, artefact, facts.sha256, facts.old.sha256)
     with host.lock() as token:
-        call, nonce = scripts.call(host.platform, action, token), "0123456789abcdef"
+        call, nonce = calls.call(host.platform, action, token), "0123456789abcdef"
         meter = Meter()
         with host.start(call, nonce, platform=host.platform) as child:
             out, err = child.communicate(b"", timeout=DEADLINE_S)
         cost = meter.sent(0)
-    answer = scripts.answer(out, nonce)
+    answer = answers.answer(out, nonce)
     if answer.status != 0:
         raise RuntimeError(f"the replay failed: {answer} {err.decode()}")
     command = [

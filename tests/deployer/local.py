@@ -10,7 +10,7 @@ from typing import IO, Self
 
 from deployer.connection import STDERR_LIMIT_BYTES, STDOUT_LIMIT_BYTES, Completed, Payload
 from slots.errors import UnreachableError
-from slots.scripts import COMMAND
+from slots.scripts import command_line
 
 
 class LocalConnection:
@@ -76,7 +76,7 @@ class LocalConnection:
 
     def _popen(self, script: bytes) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            ["/bin/sh", "-c", COMMAND(len(script))],
+            ["/bin/sh", "-c", command_line(len(script))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

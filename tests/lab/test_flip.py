@@ -8,8 +8,10 @@ import pytest
 
 from deployer.fleet_file import load
 from slots.actions import Flip
+from slots.answers import answer
+from slots.calls import call, lock_call
 from slots.platform import PLATFORMS
-from slots.scripts import COMMAND, answer, call, lock_call, script
+from slots.scripts import command_line, script
 from slots.slot import SlotName, SlotSet
 from tests.lab.admin import Admin
 from tests.lab.chroot import BuiltRelease
@@ -66,7 +68,7 @@ def lock_held(lab: Lab, name: str, slots: SlotSet) -> Iterator[None]:
     """Hold the set's lock as a deployer does, by a verb whose stdin stays open."""
     text = script(PLATFORMS["Linux"], slots, lock_call("the tests", TOKEN), NONCE)
     with subprocess.Popen(
-        lab.inside(name, "/bin/sh", "-c", COMMAND(len(text))),
+        lab.inside(name, "/bin/sh", "-c", command_line(len(text))),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as lock:  # fmt: skip
         assert lock.stdin is not None
@@ -87,7 +89,7 @@ def flip_back_and_forth(lab: Lab, name: str, slots: SlotSet, flips: int) -> int:
     loop = f"flips=0\nwhile [ $flips -lt {flips} ]; do\n{once}\nflips=$((flips + 2))\ndone"
     text = script(platform, slots, loop, NONCE)
     done = subprocess.run(
-        lab.inside(name, "/bin/sh", "-c", COMMAND(len(text))),
+        lab.inside(name, "/bin/sh", "-c", command_line(len(text))),
         input=text, capture_output=True, check=False, timeout=540,
     )  # fmt: skip
     said = answer(done.stdout, NONCE)

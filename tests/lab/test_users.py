@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from deployer.fleet_file import load
+from slots.answers import answer
+from slots.calls import users_call
 from slots.platform import PLATFORMS
-from slots.scripts import COMMAND, answer, script, users_call
+from slots.scripts import command_line, script
 from slots.slot import SlotName
 from tests.lab.admin import Admin, Answer, linked, served
 from tests.lab.chroot import BuiltRelease
@@ -160,7 +162,7 @@ def look_cpu_s(lab: Lab, name: str) -> float:
     text = script(PLATFORMS["Linux"], slots, users_call(SlotName.A), NONCE)
     before = os.times()
     done = subprocess.run(
-        lab.inside(name, "/bin/sh", "-c", COMMAND(len(text))),
+        lab.inside(name, "/bin/sh", "-c", command_line(len(text))),
         input=text, capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     after = os.times()

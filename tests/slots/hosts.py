@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slots import scripts
+from slots import answers, calls, scripts
 from slots.actions import Erase, Fill, Seal
+from slots.answers import Answer
+from slots.calls import HostAction
 from slots.platform import Platform
 from slots.probe import parse
-from slots.scripts import Answer, HostAction
 from slots.slot import FrontendState, Slot, SlotName, SlotSet
 from tests.slots import images
 
@@ -40,7 +41,7 @@ class Host:
     ) -> "subprocess.Popen[bytes]":
         """Start a script behind the constant command line; stdin stays open for a payload."""
         script = scripts.script(platform, self.slots, call, nonce)
-        command = scripts.COMMAND(len(script)).replace("exec /bin/sh", f"exec {self.shell}")
+        command = scripts.command_line(len(script)).replace("exec /bin/sh", f"exec {self.shell}")
         child = subprocess.Popen(
             (*self.before, "/bin/sh", "-c", f"printf %s '{self.noise}'; {command}"),
             stdin=subprocess.PIPE,
@@ -62,18 +63,18 @@ class Host:
             except subprocess.TimeoutExpired:
                 child.kill()
                 raise
-        answer = scripts.answer(out, nonce)
+        answer = answers.answer(out, nonce)
         assert answer.complete, err.decode()
         assert "not found" not in err.decode(), err.decode()
         return answer
 
     def do(self, action: HostAction, token: str, payload: bytes = b"") -> Answer:
         """Run the verb of an action."""
-        return self.run(scripts.call(self.platform, action, token), payload)
+        return self.run(calls.call(self.platform, action, token), payload)
 
     def probe(self) -> FrontendState:
         """Ask for the state."""
-        answer = self.run(scripts.probe_call())
+        answer = self.run(calls.probe_call())
         assert answer.status == 0, answer
         return parse(answer, self.slots)
 
@@ -97,14 +98,14 @@ class Host:
     def lock(self, holder: str = "tester@box") -> Iterator[str]:
         """Hold the lock of the set; yields its token."""
         token, nonce = secrets.token_hex(8), secrets.token_hex(8)
-        call = scripts.lock_call(holder, token)
+        call = calls.lock_call(holder, token)
         with self.start(call, nonce, platform=self.platform) as child:
             assert child.stdin is not None
             assert child.stdout is not None
             out = b""
-            while ("locked", token) not in scripts.begun(out, nonce):
+            while ("locked", token) not in answers.begun(out, nonce):
                 out += os.read(child.stdout.fileno(), 4096)
-                assert not scripts.answer(out, nonce).complete, out
+                assert not answers.answer(out, nonce).complete, out
             yield token
             child.stdin.close()
             child.wait(timeout=DEADLINE_S)

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slots import scripts
+from slots import answers, calls
+from slots.answers import Answer
 from slots.errors import HostError, LockedError, LockLostError, Refused, VerificationError
 from slots.probe import parse
-from slots.scripts import Answer
 from slots.slot import LinkKind, Slot, SlotName, SlotSet, SlotState
 
 NONCE = "0123456789abcdef"
@@ -42,7 +42,7 @@ PROBE = {
 
 
 def test_values_are_read_in_order() -> None:
-    answer = scripts.answer(WHOLE, NONCE)
+    answer = answers.answer(WHOLE, NONCE)
     assert answer == Answer(0, (("a", "1"), ("b", "x=y"), ("a", "2")), complete=True)
     assert answer.first("a") == "1"
     assert answer.all("a") == ("1", "2")
@@ -51,41 +51,41 @@ def test_values_are_read_in_order() -> None:
 
 @given(st.binary(max_size=200))
 def test_noise_of_a_login_is_not_an_answer(noise: bytes) -> None:
-    assert scripts.answer(noise + WHOLE + noise, NONCE).all("a") == ("1", "2")
+    assert answers.answer(noise + WHOLE + noise, NONCE).all("a") == ("1", "2")
 
 
 @given(st.integers(0, len(WHOLE) - 2))
 def test_a_cut_answer_is_never_complete(length: int) -> None:
-    answer = scripts.answer(WHOLE[:length], NONCE)
+    answer = answers.answer(WHOLE[:length], NONCE)
     if not answer.complete:
         assert answer.status == -1
-        assert isinstance(scripts.error_of(answer, "www1"), HostError)
+        assert isinstance(answers.error_of(answer, "www1"), HostError)
     else:
         assert WHOLE[:length].endswith(b"end 0")
 
 
 def test_half_a_value_is_not_yet_a_value() -> None:
-    assert scripts.begun(WHOLE[: WHOLE.index(b"a=2")], NONCE) == (("a", "1"), ("b", "x=y"))
-    assert scripts.begun(b"flipslot 0123456789abcdef begin\nlocked=ab", NONCE) == ()
+    assert answers.begun(WHOLE[: WHOLE.index(b"a=2")], NONCE) == (("a", "1"), ("b", "x=y"))
+    assert answers.begun(b"flipslot 0123456789abcdef begin\nlocked=ab", NONCE) == ()
 
 
 def test_an_answer_of_another_script_is_none() -> None:
-    assert not scripts.answer(WHOLE.replace(b"0123", b"3210"), NONCE).complete
+    assert not answers.answer(WHOLE.replace(b"0123", b"3210"), NONCE).complete
 
 
 @pytest.mark.parametrize("line", [b"no value", b"=x", b"1a=x", b"a b=x"])
 def test_what_is_not_key_and_value_is_refused(line: bytes) -> None:
     with pytest.raises(HostError, match="not key=value"):
-        scripts.answer(WHOLE.replace(b"a=2", line), NONCE)
+        answers.answer(WHOLE.replace(b"a=2", line), NONCE)
 
 
 def test_an_endless_answer_is_refused() -> None:
     with pytest.raises(HostError, match="more than"):
-        scripts.answer(bytes(scripts.ANSWER_MAX_BYTES + 1), NONCE)
+        answers.answer(bytes(answers.ANSWER_MAX_BYTES + 1), NONCE)
 
 
 def test_nothing_in_an_answer_steers_a_terminal() -> None:
-    answer = scripts.answer(WHOLE.replace(b"a=2", b"a=\x1b[2J\xff\r\xc2\x9b"), NONCE)
+    answer = answers.answer(WHOLE.replace(b"a=2", b"a=\x1b[2J\xff\r\xc2\x9b"), NONCE)
     assert answer.all("a")[1].isprintable()
 
 
@@ -98,7 +98,7 @@ def test_nothing_in_an_answer_steers_a_terminal() -> None:
 )
 def test_statuses_become_errors_that_name_the_host(status: int, error: type[Exception]) -> None:
     answer = Answer(status, (("error", "early"), ("hint", "do"), ("error", "why")), complete=True)
-    found = scripts.error_of(answer, "www1")
+    found = answers.error_of(answer, "www1")
     assert type(found) is error
     assert found is not None
     assert found.message == "www1: why"
@@ -106,13 +106,13 @@ def test_statuses_become_errors_that_name_the_host(status: int, error: type[Exce
 
 
 def test_success_is_no_error() -> None:
-    assert scripts.error_of(scripts.answer(WHOLE, NONCE), "www1") is None
+    assert answers.error_of(answers.answer(WHOLE, NONCE), "www1") is None
 
 
 @pytest.mark.parametrize("token", ["", "short", "0123456g", "00000000'; rm -rf /"])
 def test_a_token_is_hexadecimal_digits(token: str) -> None:
     with pytest.raises(ValueError, match="hexadecimal"):
-        scripts.lock_call("ann", token)
+        calls.lock_call("ann", token)
 
 
 def probed(**changes: str | None) -> Answer:

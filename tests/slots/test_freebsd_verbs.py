@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from slots import hooks, scripts
+from slots import answers, calls, hooks, scripts
 from slots.actions import (
     Arm,
     Confirm,
@@ -303,7 +303,7 @@ def test_a_damaged_slot_is_not_proven(host: Host, world: World) -> None:
             disk.write(b"\x00\xff")
         art = image.artefact
         answer = host.do(images.proof(A, art), token)
-    assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+    assert isinstance(answers.error_of(answer, "www1"), VerificationError)
     assert host.probe().status(A).damaged
 
 
@@ -399,7 +399,7 @@ def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(
                 ],
                 services={"php_fpm": {"enabled": False, "pids": [worker.pid]}},
             )
-            (user,) = map(User.parse, host.run(scripts.users_call(A)).all("user"))
+            (user,) = map(User.parse, host.run(calls.users_call(A)).all("user"))
             assert (user.pid, user.user, user.command) == (worker.pid, getpass.getuser(), "sleep")
             assert user.holds == ("cwd", "file", "map", "root")
             line = f"pid {worker.pid} sleep"
@@ -413,7 +413,7 @@ def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(
         assert host.do(Drain(A, services, 5), token).all("straggler") == ()
         assert ["service", "php_fpm", "onerestart"] in world.log
         assert host.do(Unmount(A), token).status == 0
-        assert host.run(scripts.users_call(A)).all("user") == ()
+        assert host.run(calls.users_call(A)).all("user") == ()
 
 
 def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(
@@ -445,7 +445,7 @@ def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(
 def test_stand_ins_refuse_what_freebsd_does_not_have(
     host: Host, world: World, command: str, argv: list[str]
 ) -> None:
-    answer = host.run(scripts.check_call((command, *argv), 10))
+    answer = host.run(calls.check_call((command, *argv), 10))
     assert answer.first("exit") == "64", answer
     assert "unsupported" in " ".join(answer.all("output"))
     assert world.log == []
@@ -453,10 +453,10 @@ def test_stand_ins_refuse_what_freebsd_does_not_have(
 
 def updated(
     host: Host, old: images.Image, new: images.Image, unit: int, token: str
-) -> scripts.Answer:
+) -> answers.Answer:
     """Replay a pack from slot A, which serves the old image, into slot B."""
     pack = packs.pack(old, new, unit, packs.moves_of(old.data, new.data, unit, 1536))
-    staged = host.run(scripts.stage_call(token, pack.sha256, pack.size_bytes, 0), pack.data)
+    staged = host.run(calls.stage_call(token, pack.sha256, pack.size_bytes, 0), pack.data)
     assert staged.status == 0, staged
     assert host.do(Erase(B), token).status == 0
     return host.do(Patch(B, new.artefact, pack.sha256, old.artefact.sha256), token)
@@ -505,11 +505,11 @@ def test_what_a_mounted_or_small_slot_would_be_filled_with_is_refused(
         mount = {"special": "/dev/ada0p6.uzip", "node": str(tmp_path), "type": "cd9660"}
         world.change(mounts=[*world.state["mounts"], mount | {"opts": "ro", "spoiled": False}])
         before = len(world.log)
-        reach = scripts.MirrorReach((f"file:{tmp_path}/none",), 5)
+        reach = calls.MirrorReach((f"file:{tmp_path}/none",), 5)
         for call in (
-            scripts.call(host.platform, Patch(B, new.artefact, "a" * 64, "b" * 64), token),
-            scripts.fill_call(token, B, new.artefact),
-            scripts.pull_call(token, B, new.artefact, reach),
+            calls.call(host.platform, Patch(B, new.artefact, "a" * 64, "b" * 64), token),
+            calls.fill_call(token, B, new.artefact),
+            calls.pull_call(token, B, new.artefact, reach),
         ):
             answer = host.run(call)
             assert answer.status == 20, answer
@@ -523,14 +523,14 @@ def test_a_host_pulls_with_fetch(host: Host) -> None:
         server.objects = {pack.sha256: pack.data, new.artefact.sha256: new.data}
         faults = ("empty", "wrong", "broken")
         urls = tuple(server.url(folder, pack.sha256) for folder in (*faults, "good"))
-        reach = scripts.MirrorReach(urls, 30)
-        answer = host.run(scripts.fetch_call(token, pack.sha256, pack.size_bytes, reach))
+        reach = calls.MirrorReach(urls, 30)
+        answer = host.run(calls.fetch_call(token, pack.sha256, pack.size_bytes, reach))
         assert answer.status == 0, answer
         assert tuple(why.split("/")[3] for why in answer.all("failed_mirror")) == faults
         assert server.asked[-1] == ("good", "bytes=100000-")
         assert host.do(Erase(B), token).status == 0
         urls = tuple(server.url(folder, new.artefact.sha256) for folder in ("redirect", "good"))
-        answer = host.run(scripts.pull_call(token, B, new.artefact, scripts.MirrorReach(urls, 30)))
+        answer = host.run(calls.pull_call(token, B, new.artefact, calls.MirrorReach(urls, 30)))
         assert answer.status == 0, answer
         assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
         assert host.do(images.proof(B, new.artefact), token).status == 0
@@ -555,7 +555,7 @@ def test_what_nobody_confirms_is_taken_back_and_what_is_confirmed_stays(
             )
             action = Arm(B, "r2", seconds, leave)
             payload = scripts.guard_payload(host.platform, host.slots, action, token)
-            assert host.run(scripts.call(host.platform, action, token), payload).status == 0
+            assert host.run(calls.call(host.platform, action, token), payload).status == 0
             assert host.do(Flip(B), token).status == 0
             if confirmed:
                 assert host.do(Confirm(B), token).first("confirmed") == token

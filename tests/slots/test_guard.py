@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from slots import scripts
+from slots import answers, calls, scripts
 from slots.actions import Arm, Confirm, Disarm, Drain, Flip, Judge, Mount, Restart
+from slots.answers import Answer
 from slots.errors import RolledBackError
 from slots.sandbox import Sandbox
-from slots.scripts import Answer
 from slots.slot import GuardState, Service, SlotName, Verdict, active
 from tests.slots import images
 from tests.slots.hosts import SHELLS, Host, process, sandbox_slots, write
@@ -63,7 +63,7 @@ def arm(host: Host, token: str, seconds: int, back_from: SlotName = B) -> Answer
     action = Arm(back_from, "cgi-2", seconds, leave)
     payload = scripts.guard_payload(host.platform, host.slots, action, token)
     own_shell = gzip.compress(gzip.decompress(payload).replace(b"/bin/sh", host.shell.encode()))
-    call = scripts.call(host.platform, action, token)
+    call = calls.call(host.platform, action, token)
     return host.run(call.replace("/bin/sh", host.shell), own_shell)
 
 
@@ -113,7 +113,7 @@ def test_what_nobody_confirms_is_taken_back_in_time_under_each_shell(
         until(lambda: fired(host))
         assert 1 < time.monotonic() - armed_at < PATIENCE_S
         late = host.do(Judge(B, Verdict.GOOD), token)
-        assert isinstance(scripts.error_of(late, "www1"), RolledBackError), late
+        assert isinstance(answers.error_of(late, "www1"), RolledBackError), late
     state = host.probe()
     assert active(host.slots, state) is A
     assert state.guard is not None
@@ -280,9 +280,9 @@ def test_a_guard_that_comes_cut_off_is_not_armed(host: Host) -> None:
     action = Arm(B, "cgi-2", 60, ())
     with host.lock() as token:
         payload = scripts.guard_payload(host.platform, host.slots, action, token)
-        answer = host.run(scripts.call(host.platform, action, token), payload[:-20])
+        answer = host.run(calls.call(host.platform, action, token), payload[:-20])
         assert (answer.status, answer.first("error")) == (21, "the guard did not come whole")
-        assert host.run(scripts.call(host.platform, action, token), b"").status == 21
+        assert host.run(calls.call(host.platform, action, token), b"").status == 21
     assert host.probe().guard is None
 
 
@@ -292,7 +292,7 @@ def test_a_restart_that_hangs_is_overtaken(host: Host) -> None:
     with host.lock() as token:
         assert arm(host, token, 1).status == 0
         assert host.do(Flip(B), token).status == 0
-        restart = scripts.call(host.platform, Restart(A, (service,)), token)
+        restart = calls.call(host.platform, Restart(A, (service,)), token)
         with ThreadPoolExecutor(1) as pool:
             hanging = pool.submit(host.run, restart)
             until(lambda: active(host.slots, host.probe()) is A)

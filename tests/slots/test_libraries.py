@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slots import scripts
+from slots import calls, scripts
 from slots.actions import (
     Arm,
     Confirm,
@@ -97,11 +97,11 @@ TRIALS = (
     CommandTrial(("test", "-x", NASTY), (("LANG", "C"),), exit=1, user="www", deadline_s=2.5),
     LibrariesTrial(("/usr", f"/{NASTY}"), ("libnss_*", NASTY)),
 )
-REACH = scripts.MirrorReach(("http://m/ab", f"file:/{NASTY}"), 90, 4711)
+REACH = calls.MirrorReach(("http://m/ab", f"file:/{NASTY}"), 90, 4711)
 ARTEFACT = images.with_magic("uzip", 200_000).artefact
 
 
-def calls(platform_name: str) -> dict[str, str]:
+def some_calls(platform_name: str) -> dict[str, str]:
     platform = PLATFORMS[platform_name]
     actions = (
         *(Unmount(A), Erase(A), Fill(A, ARTEFACT), Seal(A, ARTEFACT, "cgi-1.0")),
@@ -111,32 +111,32 @@ def calls(platform_name: str) -> dict[str, str]:
         *(Judge(B, Verdict.BAD), Patch(B, ARTEFACT, "ab" * 32, "cd" * 32)),
         *(Arm(B, "cgi-1.0", 90, ()), Confirm(B), Disarm(B)),
     )
-    rendered = {type(one).__name__.lower(): scripts.call(platform, one, TOKEN) for one in actions}
+    rendered = {type(one).__name__.lower(): calls.call(platform, one, TOKEN) for one in actions}
     return rendered | {
-        "probe": scripts.probe_call(SERVICES),
-        "lock": scripts.lock_call("ann @ desk\nrm -rf /", TOKEN),
-        "unlock": scripts.unlock_call(),
-        "staged": scripts.staged_call("ab" * 32),
-        "fetch": scripts.fetch_call(TOKEN, "ab" * 32, 4711, REACH),
-        "filled": scripts.filled_call(B, "ab" * 32),
-        "pull": scripts.pull_call(TOKEN, B, ARTEFACT, REACH),
-        "stage": scripts.stage_call(TOKEN, "ab" * 32, 4711, 17),
-        "users": scripts.users_call(B),
-        "check": scripts.check_call(("test", "-x", NASTY), 2.5),
+        "probe": calls.probe_call(SERVICES),
+        "lock": calls.lock_call("ann @ desk\nrm -rf /", TOKEN),
+        "unlock": calls.unlock_call(),
+        "staged": calls.staged_call("ab" * 32),
+        "fetch": calls.fetch_call(TOKEN, "ab" * 32, 4711, REACH),
+        "filled": calls.filled_call(B, "ab" * 32),
+        "pull": calls.pull_call(TOKEN, B, ARTEFACT, REACH),
+        "stage": calls.stage_call(TOKEN, "ab" * 32, 4711, 17),
+        "users": calls.users_call(B),
+        "check": calls.check_call(("test", "-x", NASTY), 2.5),
     }
 
 
 @pytest.fixture(params=[*PLATFORMS, "universal"])
 def script(request: pytest.FixtureRequest) -> bytes:
     platform = PLATFORMS.get(request.param)
-    return scripts.script(platform, SET, scripts.probe_call(), NONCE)
+    return scripts.script(platform, SET, calls.probe_call(), NONCE)
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_every_platform_has_the_same_verbs(name: str) -> None:
     library = scripts.library(PLATFORMS[name])
     assert set(re.findall(r"^verb_([a-z]+)\(\)", library, re.MULTILINE)) == VERBS | {"guard"}
-    assert set(calls(name)) == VERBS
+    assert set(some_calls(name)) == VERBS
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
@@ -147,7 +147,7 @@ def test_no_function_is_defined_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_calls_are_as_they_were_reviewed(name: str) -> None:
-    rendered = "".join(f"# {verb}\n{call}\n" for verb, call in sorted(calls(name).items()))
+    rendered = "".join(f"# {verb}\n{call}\n" for verb, call in sorted(some_calls(name).items()))
     reviewed(f"calls.{name.lower()}.sh", rendered)
 
 
@@ -187,12 +187,12 @@ def test_shellcheck_finds_nothing(script: bytes) -> None:
 
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_a_script_stays_small_as_it_travels(name: str) -> None:
-    packed = gzip.compress(scripts.script(PLATFORMS[name], SET, scripts.probe_call(), NONCE))
+    packed = gzip.compress(scripts.script(PLATFORMS[name], SET, calls.probe_call(), NONCE))
     assert len(packed) < 30_000  # dd reads it byte by byte: about a millisecond for each kilobyte
 
 
 def test_the_script_for_a_host_that_nobody_knows_stays_small() -> None:
-    assert len(scripts.script(None, SET, scripts.probe_call(), NONCE)) < 36_000
+    assert len(scripts.script(None, SET, calls.probe_call(), NONCE)) < 36_000
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
@@ -201,7 +201,7 @@ def test_no_value_reaches_the_shell_unquoted(name: str, shell: str) -> None:
     argv = shlex.split(shell)
     if shutil.which(argv[0]) is None:
         pytest.skip(f"needs {argv[0]}")
-    call = scripts.call(PLATFORMS[name], Restart(A, SERVICES), TOKEN)
+    call = calls.call(PLATFORMS[name], Restart(A, SERVICES), TOKEN)
     script = scripts.script(PLATFORMS[name], SET, call, NONCE).decode()
     prelude = script[: script.index("NL='")]
     show = "show() { printf '<%s>' \"$@\"; }\n"
@@ -217,4 +217,6 @@ def test_no_value_reaches_the_shell_unquoted(name: str, shell: str) -> None:
 
 
 def test_the_command_line_is_the_constant_one() -> None:
-    assert scripts.COMMAND(4711) == "exec /bin/sh -c 'eval \"$(dd bs=1 count=4711 2>/dev/null)\"'"
+    assert (
+        scripts.command_line(4711) == "exec /bin/sh -c 'eval \"$(dd bs=1 count=4711 2>/dev/null)\"'"
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slots import scripts
+from slots import answers, calls
 from slots.actions import Cover, Drain, Erase, Fill, Flip, Judge, Mount, Restart, Unmount
 from slots.errors import VerificationError
 from slots.linux import Linux
@@ -208,7 +208,7 @@ def test_a_wrong_device_of_the_slot_that_serves_is_told(host: Host, tmp_path: Pa
 def test_a_full_disk_is_the_reason_that_is_given(host: Host) -> None:
     Path(host.slots.records).mkdir()
     inside(host, "mount", "-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", host.slots.records)
-    answer = host.run(scripts.lock_call("ann", secrets.token_hex(8)))
+    answer = host.run(calls.lock_call("ann", secrets.token_hex(8)))
     assert answer.status == 21
     assert answer.first("error").endswith(".claim: No space left on device")
 
@@ -235,7 +235,7 @@ def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_pat
             device.seek(HEAD_BYTES + 9)
             device.write(b"\xff\x00")
         answer = host.do(images.proof(A, art), token)
-    assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+    assert isinstance(answers.error_of(answer, "www1"), VerificationError)
     assert host.probe().status(A).damaged
 
 
@@ -353,7 +353,7 @@ def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path
                     assert out is not None
                     out.readline()
             subprocess.run(("sleep", "0.3"), check=True)
-            found = {int(line.split()[0]) for line in host.run(scripts.users_call(A)).all("user")}
+            found = {int(line.split()[0]) for line in host.run(calls.users_call(A)).all("user")}
             assert found == {started[why].pid for why in holders}
             answer = host.do(Unmount(A), token)
             assert answer.status == 20
@@ -380,7 +380,7 @@ def test_a_format_that_is_not_in_the_slot_is_refused(host: Host, tmp_path: Path)
 
 def test_a_second_deployer_is_refused_while_the_first_works(host: Host) -> None:
     with host.lock("ann@desk"):
-        answer = host.run(scripts.lock_call("bob@desk", secrets.token_hex(8)))
+        answer = host.run(calls.lock_call("bob@desk", secrets.token_hex(8)))
     assert answer.status == 22
     assert "ann@desk" in answer.first("error")
 
@@ -397,7 +397,7 @@ def test_a_slot_that_is_lazily_unmounted_is_not_free_until_its_last_user_is_gone
             assert holder.stdout is not None
             holder.stdout.readline()
             inside(host, "umount", "-l", root)
-            (user,) = map(User.parse, host.run(scripts.users_call(A)).all("user"))
+            (user,) = map(User.parse, host.run(calls.users_call(A)).all("user"))
             assert user.pid == holder.pid
             refused = host.do(Erase(A), token)
             assert refused.status == 20

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slots import scripts
+from slots import answers, calls
 from slots.actions import Erase, Seal
 from slots.sandbox import Sandbox
 from slots.slot import SlotName
@@ -71,14 +71,14 @@ def staged(host: Host) -> Path:
     return Path(host.slots.records) / "staging/cgi" / f"{PACK.sha256}.pack"
 
 
-def fetch(host: Host, token: str, *urls: str, timeout_s: int = 20) -> scripts.Answer:
-    reach = scripts.MirrorReach(urls, timeout_s)
-    return host.run(HASTE + scripts.fetch_call(token, PACK.sha256, PACK.size_bytes, reach))
+def fetch(host: Host, token: str, *urls: str, timeout_s: int = 20) -> answers.Answer:
+    reach = calls.MirrorReach(urls, timeout_s)
+    return host.run(HASTE + calls.fetch_call(token, PACK.sha256, PACK.size_bytes, reach))
 
 
-def pull(host: Host, token: str, *urls: str, timeout_s: int = 20) -> scripts.Answer:
-    reach = scripts.MirrorReach(urls, timeout_s)
-    return host.run(HASTE + scripts.pull_call(token, B, IMAGE.artefact, reach))
+def pull(host: Host, token: str, *urls: str, timeout_s: int = 20) -> answers.Answer:
+    reach = calls.MirrorReach(urls, timeout_s)
+    return host.run(HASTE + calls.pull_call(token, B, IMAGE.artefact, reach))
 
 
 def test_the_first_mirror_that_has_the_pack_gives_it(host: Host, server: Mirror) -> None:

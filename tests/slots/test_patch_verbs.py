@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slots import scripts
+from slots import answers, calls
 from slots.actions import Erase, Mount, Patch, Seal, Unmount
 from slots.errors import VerificationError
 from slots.manifest import HEAD_BYTES
@@ -39,8 +39,8 @@ def host_in(tmp_path: Path, shell: str = "dash") -> Host:
     return Host(Sandbox(), slots, shell=shell)
 
 
-def stage(host: Host, pack: packs.Pack, token: str, offset: int = 0) -> scripts.Answer:
-    call = scripts.stage_call(token, pack.sha256, pack.size_bytes, offset)
+def stage(host: Host, pack: packs.Pack, token: str, offset: int = 0) -> answers.Answer:
+    call = calls.stage_call(token, pack.sha256, pack.size_bytes, offset)
     return host.run(call, pack.data[offset:])
 
 
@@ -60,7 +60,7 @@ def update(host: Host, old: images.Image, new: images.Image, pack: packs.Pack, t
 
 def replay(
     host: Host, old: images.Image, new: images.Image, pack: packs.Pack, token: str
-) -> scripts.Answer:
+) -> answers.Answer:
     """Stage a pack and replay it into the erased slot B."""
     assert stage(host, pack, token).status == 0
     host.do(Erase(B), token)
@@ -162,7 +162,7 @@ def test_a_damaged_pack_is_refused_before_the_first_write(host: Host, what: str)
         before = in_slot(host, B)
         written = Path(host.slots.slot(B).device).stat().st_mtime_ns
         answer = host.do(Patch(B, NEW.artefact, DAMAGED[what].sha256, OLD.artefact.sha256), token)
-    assert isinstance(scripts.error_of(answer, "www1"), VerificationError), answer
+    assert isinstance(answers.error_of(answer, "www1"), VerificationError), answer
     assert answer.first("error").endswith("nothing was written")
     assert in_slot(host, B) == before
     assert Path(host.slots.slot(B).device).stat().st_mtime_ns == written
@@ -193,7 +193,7 @@ def test_a_pack_that_was_damaged_where_it_lay_is_removed(host: Host) -> None:
         file.write_bytes(pack.data[:-1] + b"x")
         host.do(Erase(B), token)
         answer = host.do(Patch(B, NEW.artefact, pack.sha256, OLD.artefact.sha256), token)
-        assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+        assert isinstance(answers.error_of(answer, "www1"), VerificationError)
         assert not file.exists()
         again = host.do(Patch(B, NEW.artefact, pack.sha256, OLD.artefact.sha256), token)
     assert again.status == 20
@@ -219,12 +219,12 @@ def test_a_pack_cut_at_ten_places_goes_on_and_is_not_sent_again(host: Host) -> N
     with host.lock() as token:
         at = 0
         for cut in cuts:
-            call = scripts.stage_call(token, pack.sha256, pack.size_bytes, at)
+            call = calls.stage_call(token, pack.sha256, pack.size_bytes, at)
             assert host.run(call, pack.data[at:cut]).status == 21
-            at = int(host.run(scripts.staged_call(pack.sha256)).first("have"))
+            at = int(host.run(calls.staged_call(pack.sha256)).first("have"))
             assert at == cut
         assert stage(host, pack, token, at).status == 0
-        asked = host.run(scripts.staged_call(pack.sha256))
+        asked = host.run(calls.staged_call(pack.sha256))
         assert asked.first("have") == str(pack.size_bytes)
         assert int(asked.first("free_kib")) > 0
         assert stage(host, pack, token, 17).status == 0  # it is there: nothing is taken
@@ -238,9 +238,9 @@ def test_what_came_is_removed_if_its_digest_is_wrong_or_there_is_no_room(host: H
     pack = packs.Pack(bytes(300_000))
     staging = Path(host.slots.records) / "staging/cgi"
     with host.lock() as token:
-        call = scripts.stage_call(token, pack.sha256, pack.size_bytes, 0)
+        call = calls.stage_call(token, pack.sha256, pack.size_bytes, 0)
         wrong = host.run(call, b"x" * pack.size_bytes)
-        assert isinstance(scripts.error_of(wrong, "www1"), VerificationError)
+        assert isinstance(answers.error_of(wrong, "www1"), VerificationError)
         assert list(staging.iterdir()) == []
         full = host.run(f"trap '' XFSZ; ulimit -f 100\n{call}", pack.data)
     assert full.status == 21
@@ -254,21 +254,21 @@ def test_a_cut_fill_goes_on_where_its_last_segment_ended(host: Host) -> None:
     small = "SEGMENT_BYTES=262144\n"
     with host.lock() as token:
         host.do(Erase(B), token)
-        call = scripts.fill_call(token, B, new.artefact)
+        call = calls.fill_call(token, B, new.artefact)
         assert host.run(small + call, new.body[:700_000]).status == 21
         assert host.probe().status(B).written == Written(new.artefact.sha256, HEAD_BYTES + 524_288)
         host.do(Erase(B), token)
-        asked = host.run(scripts.filled_call(B, new.artefact.sha256))
+        asked = host.run(calls.filled_call(B, new.artefact.sha256))
         offset = int(asked.first("have"))
         assert offset == HEAD_BYTES + 524_288
-        call = scripts.fill_call(token, B, new.artefact, offset)
+        call = calls.fill_call(token, B, new.artefact, offset)
         assert host.run(small + call, new.data[offset:]).status == 0
-        other = scripts.fill_call(token, B, OLD.artefact, offset)
+        other = calls.fill_call(token, B, OLD.artefact, offset)
         assert host.run(other, OLD.data[offset:]).status == 20
         assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
         assert host.do(images.proof(B, new.artefact), token).status == 0
         host.do(Erase(B), token)
-        assert host.run(scripts.filled_call(B, new.artefact.sha256)).first("have") == "65536"
+        assert host.run(calls.filled_call(B, new.artefact.sha256)).first("have") == "65536"
 
 
 def test_a_proof_is_of_the_mount_that_came_after_it_and_of_no_other(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from slots.actions import Flip, Preflight
+from slots.answers import Answer
 from slots.sandbox import Sandbox
-from slots.scripts import Answer
 from slots.slot import SlotName, SlotSet
 from slots.trials import CgiTrial, CommandTrial, LibrariesTrial, Trial
 from tests.slots import images

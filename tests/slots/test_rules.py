@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from slots import scripts
+from slots import calls, scripts
 from slots.actions import Cover
 from slots.errors import HostError
 from slots.platform import PLATFORMS
@@ -51,7 +51,7 @@ def test_a_host_s_shell_finds_the_same_rule(shell: str) -> None:
     if shutil.which(argv[0]) is None:
         pytest.skip(f"needs {argv[0]}")
     library = scripts.library(PLATFORMS["sandbox"])
-    call = scripts.call(PLATFORMS["sandbox"], Cover(SlotName.A, RULES), "0123456789abcdef")
+    call = calls.call(PLATFORMS["sandbox"], Cover(SlotName.A, RULES), "0123456789abcdef")
     rules = call[: call.index("verb_cover")]
     asked = "".join(f'rule_of {shlex.join(case)}; printf "%s\\n" "$rule"\n' for case in CASES)
     script = f"{library}{rules}set -eu\n{asked}"

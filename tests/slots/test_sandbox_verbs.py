@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from slots import scripts
+from slots import answers, calls, scripts
 from slots.actions import Drain, Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
 from slots.errors import HostError, LockedError, LockLostError, Refused, VerificationError
 from slots.manifest import HEAD_BYTES
@@ -123,9 +123,9 @@ def test_every_verb_can_be_run_twice(host: Host, tmp_path: Path) -> None:
 
 def test_the_universal_probe_answers_for_linux(host: Host) -> None:
     nonce = secrets.token_hex(8)
-    script = scripts.script(None, host.slots, scripts.probe_call(), nonce)
+    script = scripts.script(None, host.slots, calls.probe_call(), nonce)
     out = subprocess.run(("sh", "-c", script), capture_output=True, check=False).stdout
-    answer = scripts.answer(out, nonce)
+    answer = answers.answer(out, nonce)
     if os.geteuid() == 0:
         assert answer.first("platform") == "Linux"
     else:
@@ -169,7 +169,7 @@ def test_a_payload_of_the_wrong_length_is_no_success(host: Host, change: int) ->
         host.do(Erase(A), token)
         answer = host.do(Fill(A, image.artefact), token, body)
     assert answer.status == 21
-    assert isinstance(scripts.error_of(answer, "www1"), HostError)
+    assert isinstance(answers.error_of(answer, "www1"), HostError)
     assert host.probe().status(A).state is SlotState.WRITING
     assert len(Path(host.slots.slot(A).device).read_bytes()) == SLOT_BYTES
 
@@ -214,7 +214,7 @@ def test_a_head_that_was_damaged_on_the_way_is_not_written(host: Host) -> None:
         host.do(Erase(A), token)
         host.do(Fill(A, image.artefact), token, image.body)
         answer = host.do(Seal(A, image.artefact, "r1"), token, head)
-    assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+    assert isinstance(answers.error_of(answer, "www1"), VerificationError)
     assert host.probe().status(A).state is SlotState.WRITING
 
 
@@ -227,7 +227,7 @@ def test_a_damaged_slot_is_not_proven_and_says_what_it_holds_instead(
         write(host, A, image, token)
         damage(host.slots.slot(A).device, HEAD_BYTES + 77)
         answer = host.do(images.proof(A, art), token)
-    assert isinstance(scripts.error_of(answer, "www1"), VerificationError)
+    assert isinstance(answers.error_of(answer, "www1"), VerificationError)
     data = Path(host.slots.slot(A).device).read_bytes()[: art.size_bytes]
     assert answer.first("actual") == hashlib.sha256(data).hexdigest()
     assert "slot A is damaged" in answer.first("error")
@@ -295,7 +295,7 @@ def test_a_restart_command_that_the_host_lacks_is_told_by_the_probe(host: Host, 
         Service("by-name", ("web",), ("no-such-cmd", "x")),
         Service("nameless", ("web",)),
     )
-    state = parse(host.run(scripts.probe_call(services)), host.slots)
+    state = parse(host.run(calls.probe_call(services)), host.slots)
     assert state.missing_restarts == (
         f"by path: {host.slots.records}/absent",
         "by-name: no-such-cmd",
@@ -311,12 +311,12 @@ def test_a_folder_of_records_that_cannot_be_is_named_with_the_reason(
     file.touch()
     for records, reason in ((str(file), "File exists"), (f"{file}/below", "Not a directory")):
         host.slots = replace(host.slots, records=records)
-        answer = host.run(scripts.lock_call("ann", secrets.token_hex(8)))
+        answer = host.run(calls.lock_call("ann", secrets.token_hex(8)))
         assert answer.status == 21
         assert reason in answer.first("error")
         assert "name another folder (records) in the inventory" in answer.first("hint")
     host.slots = replace(host.slots, records="/proc")
-    answer = host.run(scripts.lock_call("ann", secrets.token_hex(8)))
+    answer = host.run(calls.lock_call("ann", secrets.token_hex(8)))
     assert answer.status == 21
     assert re.fullmatch(
         r"cannot write /proc/\.cgi\.\d+\.claim: (No such file or directory|Permission denied)",
@@ -382,8 +382,8 @@ def test_a_slot_too_small_or_missing_is_refused(host: Host) -> None:
 
 def test_only_the_holder_of_the_lock_changes_anything(host: Host) -> None:
     with host.lock("ann@desk") as token:
-        second = host.run(scripts.lock_call("bob@desk", secrets.token_hex(8)))
-        assert isinstance(scripts.error_of(second, "www1"), LockedError)
+        second = host.run(calls.lock_call("bob@desk", secrets.token_hex(8)))
+        assert isinstance(answers.error_of(second, "www1"), LockedError)
         assert "ann@desk" in second.first("error")
         assert host.do(Erase(A), secrets.token_hex(8)).status == 22
         lock = host.probe().lock
@@ -392,7 +392,7 @@ def test_only_the_holder_of_the_lock_changes_anything(host: Host) -> None:
         assert lock.holder == "ann@desk"
     assert host.probe().lock is None
     ended = host.do(Erase(A), token)
-    assert isinstance(scripts.error_of(ended, "www1"), LockLostError)
+    assert isinstance(answers.error_of(ended, "www1"), LockLostError)
     assert "was taken away (did someone run `deploy unlock`?)" in ended.first("error")
 
 
@@ -403,7 +403,7 @@ def test_a_lock_whose_holder_died_is_told_as_such(host: Host) -> None:
         os.kill(lock.pid, signal.SIGKILL)
         wait_until_gone_or_zombie(lock.pid)
         answer = host.do(Erase(A), token)
-    assert isinstance(scripts.error_of(answer, "www1"), LockLostError)
+    assert isinstance(answers.error_of(answer, "www1"), LockLostError)
     assert f"ended: process {lock.pid}, which held it, died" in answer.first("error")
 
 
@@ -452,12 +452,12 @@ def test_unlock_ends_the_holder(host: Host) -> None:
     with host.lock("ann@desk"):
         lock = host.probe().lock
         assert lock is not None
-        answer = host.run(scripts.unlock_call())
+        answer = host.run(calls.unlock_call())
         assert answer.status == 0, answer
         assert answer.first("unlocked") == "ann@desk"
         assert answer.all("ended") == (str(lock.pid),)
     assert host.probe().lock is None
-    assert host.run(scripts.unlock_call()).all("unlocked") == ()
+    assert host.run(calls.unlock_call()).all("unlocked") == ()
 
 
 def test_a_second_writer_of_a_slot_is_refused_and_unlock_ends_the_first(host: Host) -> None:
@@ -465,7 +465,7 @@ def test_a_second_writer_of_a_slot_is_refused_and_unlock_ends_the_first(host: Ho
     with host.lock() as token:
         host.do(Erase(A), token)
         nonce = secrets.token_hex(8)
-        call = scripts.call(host.platform, Fill(A, image.artefact), token)
+        call = calls.call(host.platform, Fill(A, image.artefact), token)
         with host.start(call, nonce, platform=host.platform) as hanging:
             note = Path(host.slots.records) / "cgi.A.writer"
             while not note.exists() or "child=" not in note.read_text():
@@ -473,7 +473,7 @@ def test_a_second_writer_of_a_slot_is_refused_and_unlock_ends_the_first(host: Ho
             for action in (Erase(A), Fill(A, image.artefact), Seal(A, image.artefact, "r1")):
                 answer = host.do(action, token)
                 assert answer.status == 22, (action, answer)
-            assert len(host.run(scripts.unlock_call()).all("ended")) >= 2
+            assert len(host.run(calls.unlock_call()).all("ended")) >= 2
             assert hanging.stdin is not None
             hanging.stdin.close()
         assert not note.exists()
@@ -485,7 +485,7 @@ def test_a_writer_whose_shell_was_killed_lives_while_its_dd_does(host: Host) -> 
     image = images.with_magic("uzip", 400_000)
     with host.lock() as token:
         host.do(Erase(A), token)
-        call = scripts.call(host.platform, Fill(A, image.artefact), token)
+        call = calls.call(host.platform, Fill(A, image.artefact), token)
         with host.start(call, secrets.token_hex(8), platform=host.platform) as hanging:
             note = Path(host.slots.records) / "cgi.A.writer"
             while not note.exists() or "child=" not in note.read_text():
@@ -634,11 +634,11 @@ def test_users_of_a_slot_are_found_and_keep_it_mounted(host: Host, tmp_path: Pat
         old = mounted_active(host, tmp_path, token)
         with process("sleep", "60", cwd=old) as worker:
             line = f"pid {worker.pid} sleep"
-            (user,) = map(User.parse, host.run(scripts.users_call(A)).all("user"))
+            (user,) = map(User.parse, host.run(calls.users_call(A)).all("user"))
             assert (user.pid, user.command, user.holds) == (worker.pid, "sleep", ("cwd",))
             assert user.user == getpass.getuser()
             assert abs(user.since_epoch_s - time.time()) < 5
-            assert host.run(scripts.users_call(B)).all("user") == ()
+            assert host.run(calls.users_call(B)).all("user") == ()
             answer = host.do(Unmount(A), token)
             assert answer.status == 20
             assert line in answer.first("error")
@@ -693,25 +693,25 @@ def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(
 def test_a_service_without_a_command_is_refused_in_the_sandbox(host: Host) -> None:
     with host.lock() as token:
         answer = host.do(Restart(A, (Service("nginx", ("nginx",), always=True),)), token)
-    assert isinstance(scripts.error_of(answer, "www1"), Refused)
+    assert isinstance(answers.error_of(answer, "www1"), Refused)
 
 
 def test_a_check_tells_status_output_and_time(host: Host, shell: str) -> None:
     host.shell = shell
-    fine = host.run(scripts.check_call(("echo", "all 'well'\n$HOME"), 5))
+    fine = host.run(calls.check_call(("echo", "all 'well'\n$HOME"), 5))
     assert (fine.status, fine.first("exit")) == (0, "0")
     assert fine.all("output") == ("all 'well'", "$HOME")
-    bad = host.run(scripts.check_call(("sh", "-c", "echo broken; exit 7"), 5))
+    bad = host.run(calls.check_call(("sh", "-c", "echo broken; exit 7"), 5))
     assert (bad.status, bad.first("exit"), bad.all("output")) == (21, "7", ("broken",))
-    late = host.run(scripts.check_call(("sleep", "30"), 0.2))
+    late = host.run(calls.check_call(("sleep", "30"), 0.2))
     assert (late.status, late.first("exit")) == (21, "124")
-    absent = host.run(scripts.check_call(("/no/such/command",), 5))
+    absent = host.run(calls.check_call(("/no/such/command",), 5))
     assert (absent.status, absent.first("exit")) == (21, "127")
 
 
 def test_a_script_that_was_cut_anywhere_does_nothing(host: Host) -> None:
     nonce = secrets.token_hex(8)
-    script = scripts.script(host.platform, host.slots, scripts.lock_call("ann", "00000000"), nonce)
+    script = scripts.script(host.platform, host.slots, calls.lock_call("ann", "00000000"), nonce)
     for length in (*range(0, len(script) - 1, 997), *range(len(script) - 60, len(script) - 1)):
         done = subprocess.run(
             ("dash", "-c", script[:length]), capture_output=True, check=False, input=b""

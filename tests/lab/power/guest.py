@@ -9,9 +9,10 @@ from pathlib import Path
 from deployer.packs import difference, make
 from deployer.releases import FoundRelease
 from slots.actions import Erase, Flip, Judge, Mount, Patch, Prove, Seal, Unmount
+from slots.calls import HostAction, call, fill_call, lock_call, stage_call
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES, Artefact, Release
-from slots.scripts import HostAction, call, fill_call, library, lock_call, script, stage_call
+from slots.scripts import library, script
 from slots.slot import InnerMount, MountKind, Slot, SlotName, SlotSet, Verdict
 from tests.lab.chroot import build
 from tests.lab.processes import LabError, tool

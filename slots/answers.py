@@ -1,0 +1,92 @@
+"""Answers: what a script printed between its two marker lines, and the error that it stands for."""
+
+import re
+from dataclasses import dataclass
+
+from slots.errors import (
+    HostError,
+    LockedError,
+    LockLostError,
+    ProductError,
+    Refused,
+    RolledBackError,
+    VerificationError,
+)
+
+ANSWER_MAX_BYTES = 1 << 20
+
+_LINE = re.compile(r"([A-Za-z][A-Za-z0-9_.]*)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script printed. Without its end marker it is not complete, and no success."""
+
+    status: int  # of the verb; -1 if the answer is not complete
+    values: tuple[tuple[str, str], ...]
+    complete: bool
+
+    def first(self, key: str, default: str = "") -> str:
+        """Return the first value of this key."""
+        return next((value for name, value in self.values if name == key), default)
+
+    def all(self, key: str) -> tuple[str, ...]:
+        """Return the values of this key, in order."""
+        return tuple(value for name, value in self.values if name == key)
+
+
+def answer(stdout: bytes, nonce: str) -> Answer:
+    """Return the answer in what a host printed; HostError if its inside is not one."""
+    if len(stdout) > ANSWER_MAX_BYTES:
+        raise HostError(f"the host answered more than {ANSWER_MAX_BYTES} bytes")
+    begin = f"flipslot {nonce} begin"
+    lines = stdout.decode("utf-8", "replace").split("\n")
+    if begin not in lines:
+        return Answer(-1, (), complete=False)
+    end = re.compile(rf"flipslot {re.escape(nonce)} end ([0-9]+)")
+    values: list[tuple[str, str]] = []
+    inside = lines[lines.index(begin) + 1 :]
+    for number, line in enumerate(inside, start=1):
+        if ended := end.fullmatch(line):
+            return Answer(int(ended[1]), tuple(values), complete=True)
+        if number < len(inside):  # the last piece has no newline: it may be half a line
+            values.append(_value(line))
+    return Answer(-1, tuple(values), complete=False)
+
+
+def begun(stdout: bytes, nonce: str) -> tuple[tuple[str, str], ...]:
+    """Return the values so far of an answer that goes on: how a taken lock is seen."""
+    return answer(stdout, nonce).values
+
+
+def error_of(answer: Answer, host: str) -> ProductError | None:
+    """Return the error that an answer stands for, or None if the verb did its work."""
+    if not answer.complete:
+        return HostError(f"{host}: the connection ended before the verb did")
+    text = (answer.all("error") or ("no reason given",))[-1]
+    message = f"{host}: {text}"
+    hint = answer.first("hint")
+    if answer.status == 0:
+        return None
+    return _ERRORS.get(answer.status, HostError)(message, hint=hint)
+
+
+_ERRORS: dict[int, type[ProductError]] = {
+    20: Refused,
+    22: LockedError,
+    23: VerificationError,
+    24: LockLostError,
+    25: RolledBackError,
+}
+
+
+def _value(line: str) -> tuple[str, str]:
+    found = _LINE.fullmatch(line)
+    if found is None:
+        raise HostError(f"the host answered {_printable(line)[:80]!r}, which is not key=value")
+    return found[1], _printable(found[2])
+
+
+def _printable(text: str) -> str:
+    """Return the text without what could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
