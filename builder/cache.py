@@ -7,31 +7,29 @@ miss. Nothing here is ever needed: whatever goes wrong with the cache, the build
 (docs/adr/0007-what-a-build-knew.md).
 """
 
-import hashlib
 import json
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.clusters import Recall, Recalled, Stored, nothing_known
+from builder import recall
+from builder.clusters import Recall, Stored, nothing_known
 from builder.tree import Stamp
 from slots.events import Emit, Notice
-from slots.index import piece_digest
 
-FILE = "known-1.sqlite"
+FILE = "known-2.sqlite"
+FORMER = "known-1.sqlite*"
 RACY_NS = 2_000_000_000
 """A file that was written so shortly before the scan could be written again unseen: a clock of a
 file system ticks in up to two seconds."""
 
 MAX_FILES = 2_000_000
-MAX_CLUSTERS = 1_000_000
 """About 100 bytes each."""
 
 KEPT_DAYS = 90
@@ -51,31 +49,11 @@ create table if not exists files (
 create table if not exists releases (
     inputs blob primary key, manifest_sha256 text, version text, told text, day integer
 ) without rowid;
-create table if not exists artefacts (
-    number integer primary key, path blob unique not null, day integer not null
-);
-create table if not exists clusters (
-    key blob, artefact integer, offset integer, length integer, stream_bytes integer, digest text,
-    primary key (key, artefact)
-) without rowid;
 """
 _FILES = """
 select inode, size, mtime_ns, ctime_ns, sha256, day from files
 where device = ? and inode in (select value from json_each(?))
 """
-_CLUSTERS = """
-select key, artefact, offset, length, stream_bytes, digest from clusters where key in ({})
-"""
-
-
-class _Place(NamedTuple):
-    """Where a stream may lie."""
-
-    descriptor: int
-    offset: int
-    length: int
-    stream_bytes: int
-    digest: str
 
 
 class Remembered(NamedTuple):
@@ -94,7 +72,6 @@ class Cache:
     connection: sqlite3.Connection | None = None
     reads_all: bool = False  # trust no stamp
     since_ns: int = field(default_factory=time.time_ns)  # before the scan
-    artefacts: dict[int, int] = field(default_factory=dict)  # number -> descriptor
     closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -161,55 +138,20 @@ class Cache:
         """Return what finds clusters that were compressed in this way."""
         if self.connection is None:
             return nothing_known
-        prefix = how.encode()
-
-        def recall(keys: Sequence[bytes]) -> dict[bytes, Callable[[], Recalled | None]]:
-            asked = {cluster_key(prefix, key): key for key in keys}
-            places = self._places(list(asked))
-            return {asked[key]: partial(_first_right, found) for key, found in places.items()}
-
-        return recall
+        return recall.Recaller(self._tables(how), self.closing)
 
     def keep_clusters(self, artefact: Path, how: str, stored: Sequence[Stored]) -> None:
         """Remember where the clusters of a finished artefact lie."""
         if self.connection is None or not stored:
             return
-        prefix = how.encode()
         with self._guarded(self.connection) as connection:
-            connection.execute("begin immediate")
-            number = _artefact_number(connection, os.fsencode(artefact.resolve()))
-            rows = sorted(
-                (cluster_key(prefix, one.key), number, *one[1:4], one.digest) for one in stored
-            )
-            connection.executemany("insert or ignore into clusters values (?,?,?,?,?,?)", rows)
-            _prune_artefacts(connection)
-            connection.execute("commit")
+            recall.keep(connection, artefact, how, stored)
 
-    def _places(self, keys: Sequence[bytes]) -> dict[bytes, list[_Place]]:
-        """Return where clusters may lie."""
-        places: dict[bytes, list[_Place]] = {}
-        if self.connection is None or not keys:
-            return places
-        with self._guarded(self.connection) as connection:
-            query = _CLUSTERS.format(",".join("?" * len(keys)))
-            for key, number, *where in connection.execute(query, keys):
-                descriptor = self.artefacts.get(number)
-                if descriptor is None:
-                    descriptor = self.artefacts[number] = self._opened(connection, number)
-                if descriptor >= 0:
-                    places.setdefault(key, []).append(_Place(descriptor, *where))
-        return places
-
-    def _opened(self, connection: sqlite3.Connection, number: int) -> int:
-        """Open an artefact for as long as the cache is open; -1: it is gone."""
-        row = connection.execute("select path from artefacts where number = ?", (number,))
-        try:
-            (path,) = next(row)
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, StopIteration):
-            return -1
-        self.closing.callback(os.close, descriptor)
-        return descriptor
+    def _tables(self, how: str) -> Iterator[tuple[bytes, bytes]]:
+        """Yield path and table of the artefacts that were compressed in this way."""
+        if self.connection is not None:
+            with self._guarded(self.connection) as connection:
+                yield from recall.tables(connection, how)
 
     @contextmanager
     def _guarded(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
@@ -238,16 +180,13 @@ def opened(folder: Path | None, emit: Emit, *, reads_all: bool = False) -> Itera
         cache.connection = None
 
 
-def cluster_key(how: bytes, content: bytes) -> bytes:
-    """Return the key of a cluster: what it is made of, and how it was compressed."""
-    return hashlib.sha256(how + b"\0" + content).digest()[:16]
-
-
 def _connected(folder: Path, emit: Emit) -> sqlite3.Connection | None:
     path = folder / FILE
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(folder)
+        for former in folder.glob(FORMER):
+            former.unlink(missing_ok=True)
         try:
             return _connection(path)
         except sqlite3.DatabaseError as error:
@@ -273,7 +212,7 @@ def _connection(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
-        connection.executescript(_SCHEMA)
+        connection.executescript(_SCHEMA + recall.SCHEMA)
         connection.execute("select count(*) from artefacts").fetchone()
     except BaseException:
         connection.close()
@@ -316,47 +255,6 @@ def _prune_files(connection: sqlite3.Connection, day: int) -> None:
             "delete from files where day <= (select day from files order by day limit 1 offset ?)",
             (count - MAX_FILES // 2,),
         )
-
-
-def _artefact_number(connection: sqlite3.Connection, path: bytes) -> int:
-    """Return a new number for what lies at a path; what lay there before is forgotten."""
-    for (number,) in connection.execute("select number from artefacts where path = ?", (path,)):
-        _forget(connection, number)
-    added = connection.execute("insert into artefacts (path, day) values (?,?)", (path, _today()))
-    return int(added.lastrowid or 0)
-
-
-def _prune_artefacts(connection: sqlite3.Connection) -> None:
-    """Forget artefacts that are gone, and the oldest of too many."""
-    rows = connection.execute("select number, path from artefacts order by number").fetchall()
-    for number, path in rows[:-1]:
-        if not os.path.exists(path):  # noqa: PTH110 - bytes
-            _forget(connection, number)
-    rows = connection.execute("select number from artefacts order by number").fetchall()
-    for (number,) in rows[:-1]:
-        (count,) = connection.execute("select count(*) from clusters").fetchone()
-        if count <= MAX_CLUSTERS:
-            return
-        _forget(connection, number)
-
-
-def _forget(connection: sqlite3.Connection, number: int) -> None:
-    connection.execute("delete from clusters where artefact = ?", (number,))
-    connection.execute("delete from artefacts where number = ?", (number,))
-
-
-def _first_right(places: Sequence[_Place]) -> Recalled | None:
-    """Return the first that still is what it was."""
-    for place in places:
-        if place.length == 0:
-            return Recalled(b"", 0, "")
-        try:
-            data = os.pread(place.descriptor, place.length, place.offset)
-        except OSError:
-            continue
-        if len(data) == place.length and piece_digest(data) == place.digest:
-            return Recalled(data, place.stream_bytes, place.digest)
-    return None
 
 
 def _signed(inode: int) -> int:

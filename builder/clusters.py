@@ -6,9 +6,11 @@ that is not read yet is one too, so that several threads can read, and what an e
 stored need not be read at all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+KEY_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Unread(Protocol):
     """A cluster that can be read, from any thread."""
 
     def key(self) -> bytes:
-        """Return a digest of what it is made of: the same key, the same bytes."""
+        """Return a digest of what it is made of, KEY_BYTES long: the same key, the same bytes."""
 
     def fill(self, buffer: memoryview) -> int:
         """Put its bytes at the start of a buffer, and return how many: zeros follow them.
@@ -38,7 +40,8 @@ Cluster = bytes | ZeroRun
 class Stored(NamedTuple):
     """Where a container keeps a cluster: `stream_bytes` of the `length` are no padding.
 
-    A length of 0 is a cluster that turned out to hold zeros.
+    A length of 0 is a cluster that turned out to hold zeros. Only what does not depend on where
+    it lies can be stored elsewhere again.
     """
 
     key: bytes
@@ -54,16 +57,15 @@ class Recalled(NamedTuple):
     None of it is there for a cluster that turned out to hold zeros.
     """
 
-    stored: bytes
+    stored: bytes | memoryview
     stream_bytes: int
     digest: str
 
 
-Recall = Callable[[Sequence[bytes]], Mapping[bytes, Callable[[], Recalled | None]]]
-"""Finds what is known of some keys: for each that is, a reader, which returns nothing if it is no
-longer there."""
+Recall = Callable[[Sequence[bytes]], Sequence[Recalled | None]]
+"""Returns what is stored already of the clusters of some keys; b"" is no key."""
 
 
-def nothing_known(_keys: Sequence[bytes]) -> Mapping[bytes, Callable[[], Recalled | None]]:
+def nothing_known(keys: Sequence[bytes]) -> Sequence[Recalled | None]:
     """Know no cluster, and want to know none: who stores them need not make keys."""
-    return {}
+    return [None] * len(keys)

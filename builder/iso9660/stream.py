@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from builder.clusters import Cluster, ZeroRun
+from builder.clusters import KEY_BYTES, Cluster, ZeroRun
 from builder.iso9660 import records
 from builder.iso9660.layout import (
     BLOCK_BYTES,
@@ -58,7 +58,7 @@ class Planned(NamedTuple):
             else:
                 content = bytes.fromhex(self.digests[source.path])
                 rows.append(_PART.pack(b"F", at, offset, length, content))
-        return hashlib.sha256(b"".join(rows)).digest()
+        return hashlib.sha256(b"".join(rows)).digest()[:KEY_BYTES]
 
     def fill(self, buffer: memoryview) -> int:
         """Put the bytes of the cluster into a buffer; return how many, 0 if all lies in holes."""

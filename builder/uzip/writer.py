@@ -36,10 +36,6 @@ second) are spent on references, the clusters that repeat beyond are stored agai
 READ_BYTES = 1 << 20
 
 Item = bytes | ZeroRun | Unread
-_Reader = Callable[[], Recalled | None]
-
-ASKED_AT_ONCE = 250
-"""Clusters looked up in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +113,7 @@ class _Packed(NamedTuple):
     """
 
     stream_bytes: int
-    padded: bytes
+    padded: bytes | memoryview
     digest: str
     key: bytes = b""
     is_recalled: bool = False
@@ -243,67 +239,34 @@ class _Buffer:
 def _jobs(work: _Work, items: Iterable[Item], count: int) -> Iterator[_Job]:
     """Gather clusters for a thread."""
     most = max(1, min(JOB_CLUSTERS, JOB_BYTES // len(work.zeros)))
-    job: _Job = []
+    gathered: list[ZeroRun | _Todo] = []
     held = 0
-    for item, key, must_store, known in _recalled(work, _marked(work, items, count)):
-        if isinstance(item, ZeroRun):
-            job.append(item)
-            continue
-        found = _as_packed(work, key, known, must_store) if known is not None else None
-        job.append(_Todo(item, key, must_store) if found is None else found)
-        held += 1
+    for one in _marked(work, items, count):
+        gathered.append(one)
+        held += not isinstance(one, ZeroRun)
         if held == most:
-            yield job
-            job, held = [], 0
-    if job:
-        yield job
+            yield _recalled(work, gathered)
+            gathered, held = [], 0
+    if gathered:
+        yield _recalled(work, gathered)
 
 
-def _recalled(
-    work: _Work, items: Iterable[tuple[Item, bool]]
-) -> Iterator[tuple[Item, bytes, bool, _Reader | None]]:
-    """Yield each item with its key, and with what may read its stream; ask for many at once."""
+def _recalled(work: _Work, items: list[ZeroRun | _Todo]) -> _Job:
+    """Put what an earlier build stored in the place of what is yet to be compressed."""
     if work.recall is nothing_known:
-        yield from ((item, b"", must_store, None) for item, must_store in items)
-        return
-    for batch in _batches(items):
-        keys = [b"" if isinstance(item, bytes | ZeroRun) else item.key() for item, _ in batch]
-        asked = [key for key in keys if key]
-        known = work.recall(asked) if asked else {}
-        for (item, must_store), key in zip(batch, keys, strict=True):
-            yield item, key, must_store, known.get(key)
+        return list(items)
+    keys = [b"" if isinstance(one, ZeroRun) else one.key for one in items]
+    found = work.recall(keys)
+    return [
+        one if isinstance(one, ZeroRun) or known is None else _as_packed(one, known)
+        for one, known in zip(items, found, strict=True)
+    ]
 
 
-def _batches(items: Iterable[tuple[Item, bool]]) -> Iterator[list[tuple[Item, bool]]]:
-    """Collect items that are yet to be read; one that is in memory waits for no other."""
-    batch: list[tuple[Item, bool]] = []
-    for one in items:
-        batch.append(one)
-        if len(batch) == ASKED_AT_ONCE or isinstance(one[0], bytes):
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _as_packed(work: _Work, key: bytes, known: _Reader, must_store: bool) -> _Packed | None:
-    """Read what an earlier build stored, if it is there and is what is needed here."""
-    found = known()
-    if found is None or (must_store and not found.stored):
-        return None
-    stored, stream_bytes, digest = found
-    if stored and not _is_padded(work.codec, stored, stream_bytes):
-        stored = pad(work.codec, stored[:stream_bytes], 0, len(work.zeros))
-        digest = piece_digest(stored)
-    return _Packed(stream_bytes, stored, digest, key, is_recalled=True)
-
-
-def _is_padded(codec: Codec, stored: bytes, stream_bytes: int) -> bool:
-    """Tell whether what was stored is what `pad` makes of it at the start of a sector."""
-    gap = -stream_bytes % SECTOR_BYTES
-    if gap == 0:
-        return len(stored) == stream_bytes
-    return stored[stream_bytes:] == codec.filler(gap)
+def _as_packed(todo: _Todo, known: Recalled) -> _Todo | _Packed:
+    if todo.must_store and not known.stored:
+        return todo
+    return _Packed(known.stream_bytes, known.stored, known.digest, todo.key, is_recalled=True)
 
 
 def _is_done(job: "_Done | Future[_Done]") -> bool:
@@ -326,23 +289,25 @@ def _whole(clusters: Iterable[Item], count: int, cluster_bytes: int) -> Iterator
         raise ValueError(f"{at} clusters came, not {count}")
 
 
-def _marked(work: _Work, items: Iterable[Item], count: int) -> Iterator[tuple[Item, bool]]:
-    """Yield each item, and whether it is stored even if it holds zeros.
+def _marked(work: _Work, items: Iterable[Item], count: int) -> Iterator[ZeroRun | _Todo]:
+    """Yield each cluster with its key, and whether it is stored even if it holds zeros.
 
     The last cluster is: the kernel reads an elided last cluster as an error
     (docs/formats/uzip.md).
     """
+    has_keys = work.recall is not nothing_known
     at = 0
     for item in items:
         if not isinstance(item, ZeroRun):
             at += 1
-            yield item, work.store_all or at == count
+            key = item.key() if has_keys and not isinstance(item, bytes) else b""
+            yield _Todo(item, key, work.store_all or at == count)
             continue
         at += item.count
         stored = item.count if work.store_all else int(at == count)
         if run := item.count - stored:
-            yield ZeroRun(run), False
-        yield from repeat((work.zeros, True), stored)
+            yield ZeroRun(run)
+        yield from repeat(_Todo(work.zeros, b"", must_store=True), stored)
 
 
 class _Image:
@@ -400,12 +365,12 @@ class _Image:
     def _store(self, packed: _Packed) -> None:
         data, digest = packed.padded, packed.digest
         if self.end % SECTOR_BYTES:  # behind one that could not be padded: meet the sectors again
-            stream = data[: packed.stream_bytes]
+            stream = bytes(data[: packed.stream_bytes])
             data = pad(self._codec, stream, self.end, self._cluster_bytes)
             digest = piece_digest(data)
         self.toc.append(self.end)
         self.pieces.append(Piece(self.end, len(data), digest))
-        if packed.key:
+        if packed.key and digest == packed.digest:  # as it would be at the start of a sector
             row = Stored(packed.key, self.end, len(data), packed.stream_bytes, digest)
             self.kept.append(row)
         self._out.write(data)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from builder import cache as caches
+from builder import recall
 from builder.build import Built, Order, build
-from builder.clusters import Stored
+from builder.clusters import KEY_BYTES, Stored
 from builder.tree import Stamp
 from slots.events import Event, Finished, Notice, Started
 from slots.index import piece_digest
@@ -193,8 +194,8 @@ def test_a_cache_that_fails_amid_a_build_is_left_alone(
 ) -> None:
     _built(_order(chroot, tmp_path / "first", known))
     with sqlite3.connect(known / caches.FILE) as connection:
-        connection.execute("drop table clusters")
-        connection.execute("create table clusters (key blob)")
+        connection.execute("drop table artefacts")
+        connection.execute("create table artefacts (how text)")
     connection.close()
     _, events = _built(_order(chroot, tmp_path / "second", known))
     notices = [one.message for one in events if isinstance(one, Notice)]
@@ -227,11 +228,12 @@ def test_builds_at_the_same_time_share_a_cache(chroot: Path, tmp_path: Path, kno
 def test_a_cache_forgets_artefacts_that_are_gone_and_the_oldest_of_too_many(
     tmp_path: Path, known: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caches, "MAX_CLUSTERS", 2)
+    monkeypatch.setattr(recall, "MAX_CLUSTERS", 2)
     paths = [tmp_path / f"image{number}" for number in range(5)]
     for path in paths:
         path.write_bytes(b"data")
-    row = Stored(b"key", 0, 4, 4, piece_digest(b"data"))
+    key, other = b"k" * KEY_BYTES, b"o" * KEY_BYTES
+    row = Stored(key, 0, 4, 4, piece_digest(b"data"))
     with caches.opened(known, lambda _event: None) as cache:
         for path in paths[:2]:
             cache.keep_clusters(path, "how", [row])
@@ -241,9 +243,8 @@ def test_a_cache_forgets_artefacts_that_are_gone_and_the_oldest_of_too_many(
         cache.keep_clusters(paths[3], "how", [row])
         cache.keep_clusters(paths[4], "how", [row])
         assert _paths(known) == {paths[3], paths[4]}
-        found = cache.clusters("how")([b"key", b"other"])
-        assert [reader() for reader in found.values()] == [(b"data", 4, row.digest)]
-        assert not cache.clusters("otherwise")([b"key"])
+        assert list(cache.clusters("how")([other, key])) == [None, (b"data", 4, row.digest)]
+        assert list(cache.clusters("otherwise")([key])) == [None]
 
 
 def test_a_cache_forgets_the_files_of_long_ago(
