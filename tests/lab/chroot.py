@@ -11,7 +11,7 @@ from tests.lab.frontends import PROJECT
 from tests.lab.processes import LabError, tool
 
 IMAGE = PROJECT / ".venv" / "bin" / "image"
-APPLETS = ("sh", "cat", "hostname", "sleep", "ls", "test", "sha256sum")
+APPLETS = ("sh", "cat", "hostname", "sleep", "ls", "test", "sha256sum", "id")
 PAYLOAD_BYTES = 6 << 20
 MOUNT_POINTS = ("dev", "tmp", "home", "var/sessions", "etc/host")
 RECIPE = """\
