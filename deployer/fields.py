@@ -107,22 +107,33 @@ def _budget(value: object) -> int | str:
 
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+SLOWEST_BYTES_PER_S = 1000
 
 
 def _bandwidth(value: object) -> int:
-    """Return bytes a second."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = isinstance(value, str) and re.fullmatch(
-        r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([kMG]?)(B|bit)/s", value
-    )
-    rate = 0
-    if found:
-        number, unit, kind = found.groups()
-        rate = int(float(number) * _UNITS[unit]) // (8 if kind == "bit" else 1)
-    if rate <= 0:
+    """Return bytes a second; below SLOWEST_BYTES_PER_S a unit was forgotten."""
+    rate = _rate(value)
+    if rate is None or rate == 0:
         raise ValueError(f"{value!r} is neither bytes a second nor such as '50 Mbit/s' or '6 MB/s'")
+    if rate < SLOWEST_BYTES_PER_S:
+        raise ValueError(
+            f"{value!r} is {rate} bytes a second, less than {SLOWEST_BYTES_PER_S}: "
+            "write a unit, such as '50 Mbit/s' or '6 MB/s'"
+        )
     return rate
+
+
+def _rate(value: object) -> int | None:
+    """Return bytes a second, None if that says no rate."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if not isinstance(value, str):
+        return None
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([kMG]?)(B|bit)/s", value)
+    if found is None:
+        return None
+    number, unit, kind = found.groups()
+    return int(float(number) * _UNITS[unit]) // (8 if kind == "bit" else 1)
 
 
 def _one_or_more(value: object) -> object:

@@ -332,6 +332,8 @@ fallback_to_ssh = true
         ('[transfer]\nmirrors = "file://host"', "http://, https:// or file:/"),
         ('[transfer]\nhost_bandwidth = "50"', "50 Mbit/s"),
         ("[transfer]\nhost_bandwidth = 0", "50 Mbit/s"),
+        ("[transfer]\nhost_bandwidth = 50", "50 bytes a second, less than 1000: write a unit"),
+        ('[transfer]\nhost_bandwidth = "7 kbit/s"', "875 bytes a second"),
         ("[transfer]\nhost_bandwidth = true", "50 Mbit/s"),
         ('[hosts.www1.transfer]\ntotal_bandwidth = "1MB/s"', "total_bandwidth"),
     ],
@@ -345,7 +347,7 @@ def test_what_is_wrong_with_a_transfer_is_told(text: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "bytes_per_s"),
-    [('"8 kbit/s"', 1000), ('"1.5 MB/s"', 1_500_000), ('"1Gbit/s"', 125_000_000), ("77", 77)],
+    [('"8 kbit/s"', 1000), ('"1.5 MB/s"', 1_500_000), ('"1Gbit/s"', 125_000_000), ("7000", 7000)],
 )
 def test_a_bandwidth_is_written_as_an_admin_would(text: str, bytes_per_s: int) -> None:
     read = inventory(f"[transfer]\nhost_bandwidth = {text}\n{SET}{HOSTS}")

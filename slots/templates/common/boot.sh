@@ -133,8 +133,8 @@ boot_try() { # A|B wanted|instead: only a proven slot stands in for another
     fi
 }
 
-boot_mount() { # the chosen slot, as its head says
-    inspect
+boot_mount() { # the chosen slot, as its head says: the verb reads the head whole
+    head_format
     verb_mount "$own_token" "$SLOT" "$head_format"
 }
 

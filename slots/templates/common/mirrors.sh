@@ -39,9 +39,9 @@ fetch_once() { # URL; or why_not
         why_not=${why_not:-"$file_bytes bytes came of $object_bytes"}
         return 1
     fi
-    if [ "$file_bytes" = "$object_bytes" ] && [ "$(sha256 <"$partial")" = "$object_sha256" ]; then
+    if partial_is "$object_sha256" "$object_bytes"; then
         why_not='cannot keep it'
-        durable "$partial" && mv -f -- "$partial" "$pack" && durable "$staged_folder"
+        name_pack
         return
     fi
     why_not='wrong bytes: their digest is another'

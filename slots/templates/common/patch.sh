@@ -40,18 +40,20 @@ open_pipe() { # NAME: a new pipe; 6 reads from it, 7 writes into it
     exec 7>"$scratch.$1" 8<&-
 }
 
-other_slot() { # OLD-SHA256: sets old_device, if the other slot holds that image
-    case $SLOT in
-        A) old_slot=B old_device=$DEVICE_B ;;
-        B) old_slot=A old_device=$DEVICE_A ;;
-    esac
-    get "$old_slot.image" sha256 && [ "$got" = "$1" ] \
-        || refuse "slot $old_slot does not hold the image that the pack begins with"
-    get "$old_slot.image" head_sha256 || got=
-    old_head=$(dd if="$old_device" bs="$HEAD_BYTES" count=1 2>/dev/null | sha256) || old_head=
-    [ "$old_head" = "$got" ] || refuse "slot $old_slot no longer holds what its record says"
-    get "$old_slot.image" size || got=
+other_slot() { # OLD-SHA256: sets old_device and old_bytes, if the slot beside holds that image
+    old_for=$SLOT
+    slot_beside
+    choose "$slot_beside"
+    old_device=$DEVICE
+    get "$SLOT.image" sha256 && [ "$got" = "$1" ] \
+        || refuse "slot $SLOT does not hold the image that the pack begins with"
+    head_sha256
+    get "$SLOT.image" head_sha256 || got=
+    [ -n "$head_sha256" ] && [ "$head_sha256" = "$got" ] \
+        || refuse "slot $SLOT no longer holds what its record says"
+    get "$SLOT.image" size || got=
     old_bytes=$got
+    choose "$old_for"
 }
 
 damaged_pack() { # WHAT

@@ -54,14 +54,21 @@ staging_hint() {
 }
 
 keep_pack() { # PACK-SHA256 SIZE: the partial is whole, if its digest is right
-    file_bytes "$partial"
-    if [ "$file_bytes" != "$2" ] || [ "$(sha256 <"$partial")" != "$1" ]; then
+    partial_is "$1" "$2" || {
         rm -f -- "$partial"
         mismatch "the pack that came is not the one that was meant: it was removed"
-    fi
-    durable "$partial"
-    mv -f -- "$partial" "$pack" && durable "$staged_folder"
+    }
+    name_pack || fail "cannot keep the pack in $staged_folder"
     say staged "$2"
+}
+
+partial_is() { # PACK-SHA256 SIZE
+    file_bytes "$partial"
+    [ "$file_bytes" = "$2" ] && [ "$(sha256 <"$partial")" = "$1" ]
+}
+
+name_pack() { # what is whole gets its name
+    durable "$partial" && mv -f -- "$partial" "$pack" && durable "$staged_folder"
 }
 
 drop_packs() { # of this set: the image that they made is sealed
