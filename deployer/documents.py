@@ -209,7 +209,7 @@ def provision(fleet: Fleet, offer: Offer, done: SetUp | None) -> Document:
 
 
 def _item(item: Item) -> Document:
-    document: Document = {"done": item.done}
+    document: Document = {"done": item.done, "why": item.why}
     match item.wanted:
         case Folder(path, purpose):
             return {"kind": "folder", "path": path, "purpose": purpose, **document}

@@ -43,6 +43,7 @@ class Item:
 
     wanted: Folder | Program | Enabled
     done: bool
+    why: str = ""  # what is wrong with what lies there, where that is worth telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def plan_setup(
     ]
     slotctl, *hooks = found.files
     hook = _hook(ours, found, hooks)
-    items = (*folders, Item(ours.slotctl, _as_wanted(ours.slotctl.file, slotctl)), *hook)
+    items = (*folders, _program(ours.slotctl, slotctl), *hook)
     notes = () if hook else (_no_hook(ours),)
     return Setup(tuple(items), (*notes, *_unlike(state)))
 
@@ -134,7 +135,8 @@ def describe(item: Item) -> str:
             what, verb = f"{file.path} ({purpose})", "install"
         case Enabled(system):
             what, verb = f"boot hook, called by {system}", "enable"
-    return f"{what}: {'already so' if item.done else verb}"
+    why = f" ({item.why})" if item.why else ""
+    return f"{what}: {'already so' if item.done else verb}{why}"
 
 
 def _no_partition(state: FrontendState) -> Refused | None:
@@ -160,6 +162,14 @@ def _in_the_way(ours: Wanted, found: Found) -> Refused | None:
 
 def _as_wanted(file: File, found: str) -> bool:
     return found == f"{file.sha256} {file.mode:o}"
+
+
+def _program(program: Program, found: str) -> Item:
+    """Return a file that is wanted; a mode that lets others read what is secret is told."""
+    _, _, mode = found.partition(" ")
+    open_to_others = mode != "" and int(mode, 8) & ~program.file.mode & 0o077
+    why = f"its mode is {int(mode, 8):04o}: others may read it" if open_to_others else ""
+    return Item(program, _as_wanted(program.file, found), why)
 
 
 def _hook(ours: Wanted, found: Found, files: Sequence[str]) -> tuple[Item, ...]:

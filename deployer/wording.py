@@ -31,7 +31,8 @@ def told(guard: Guard) -> str:
     way = f"slot {guard.back} in place of slot {guard.target} ({guard.release})"
     match guard.state:
         case GuardState.ARMED if guard.alive:
-            return f"a guard goes back to {way} {guard.seconds} s after it was armed"
+            left = "" if guard.left_s is None else f", {guard.left_s} s from now"
+            return f"unless confirmed, a guard goes back to {way}{left} ({guard.seconds} s in all)"
         case GuardState.ARMED:
             return f"a guard was armed to go back to {way}, and its process is gone"
         case GuardState.FIRING if guard.alive:

@@ -17,7 +17,7 @@ from slots.slot import MountKind, SlotSet
 
 BOOT_LIMIT_S = 1800  # both slots of every set may have to be read: 100 MB/s read 180 GB in it
 SLOTCTL = "/usr/local/libexec/slotctl"
-SLOTCTL_MODE = 0o755
+SLOTCTL_MODE = 0o700  # it holds the environment of trials, and the commands of rules
 
 
 class PathState(StrEnum):

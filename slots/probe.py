@@ -155,6 +155,7 @@ def _guard(fields: _Fields) -> Guard | None:
         alive=fields.text("guard.alive") == "yes",
         why=fields.text("guard.why"),
         error=fields.text("guard.error"),
+        left_s=fields.number("guard.left") if fields.text("guard.left") else None,
     )
 
 

@@ -248,6 +248,7 @@ class Guard:
     alive: bool  # its process
     why: str = ""  # of one that fired
     error: str = ""  # what failed when it went back
+    left_s: int | None = None  # until it goes back, counted by the host; None: it does not wait
 
 
 class LinkKind(StrEnum):

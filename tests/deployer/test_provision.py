@@ -152,7 +152,16 @@ def test_a_changed_slotctl_is_written_anew_and_no_rollout_is_asked_for(box: Admi
     slotctl.write_text("#!/bin/sh\n")
     assert items(box, "--no-image", "--yes").count(False) == 1
     assert slotctl.read_text() == wanted
-    assert slotctl.stat().st_mode & 0o777 == 0o755
+    assert slotctl.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_slotctl_that_others_can_read_is_closed_to_them_and_that_is_told(box: AdminBox) -> None:
+    assert box.deploy("provision", "--yes", "--no-image").status == 0
+    slotctl = box.folder / "frontends/www1/db/slotctl"
+    slotctl.chmod(0o755)
+    ran = box.deploy("provision", "--hosts", "www1", "--yes", "--no-image")
+    assert "(slotctl): install (its mode is 0755: others may read it)" in ran.stdout
+    assert slotctl.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_missing_slot_is_refused_and_nothing_is_touched_anywhere(box: AdminBox) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from slots import answers, calls, scripts
-from slots.actions import Arm, Confirm, Disarm, Drain, Flip, Judge, Mount, Restart
+from slots.actions import Arm, Confirm, Disarm, Drain, Flip, Judge, Mount, Restart, Unmount
 from slots.answers import Answer
 from slots.errors import RolledBackError
 from slots.sandbox import Sandbox
-from slots.slot import GuardState, Service, SlotName, Verdict, active
+from slots.slot import GuardState, InnerMount, MountKind, Service, SlotName, Verdict, active
 from tests.slots import images
 from tests.slots.hosts import SHELLS, Host, process, sandbox_slots, write
 
@@ -109,6 +109,7 @@ def test_what_nobody_confirms_is_taken_back_in_time_under_each_shell(
         guard = host.probe().guard
         assert guard is not None
         assert (guard.state, guard.alive) == (GuardState.ARMED, True)
+        assert guard.left_s in {0, 1, 2}
         assert (guard.back, guard.target, guard.release, guard.seconds) == (A, B, "cgi-2", 2)
         until(lambda: fired(host))
         assert 1 < time.monotonic() - armed_at < PATIENCE_S
@@ -201,6 +202,23 @@ def test_a_guard_keeps_nothing_of_the_session_that_started_it(host: Host) -> Non
     guard = host.probe().guard
     assert guard is not None
     assert guard.alive
+
+
+def test_a_mount_that_fails_half_way_when_the_guard_goes_back_is_undone(host: Host) -> None:
+    inner = InnerMount(MountKind.TMPFS, "tmp"), InnerMount(MountKind.TMPFS, "missing")
+    with host.lock() as token:
+        assert host.do(Unmount(B), token).status == 0
+        assert host.do(Mount(B, "squashfs"), token).status == 0
+        assert host.do(Flip(B), token).status == 0
+        assert host.do(Unmount(A), token).status == 0
+        host.slots = replace(host.slots, mounts=inner)
+        assert arm(host, token, 1).status == 0
+        pid = guard_pid(host)
+        until(lambda: ended(pid))
+    state = host.probe()
+    assert state.guard is not None
+    assert "the image has no directory /missing" in state.guard.error
+    assert (active(host.slots, state), state.status(A).mounted) == (B, False)
 
 
 def test_a_deployer_killed_between_arming_and_the_flip_leaves_nothing_to_take_back(

@@ -95,6 +95,22 @@ ended() { # STATUS
     exit "$1"
 }
 
+apart() { # COMMAND...: a verb that may fail; $apart is its status, what it mounted in vain is undone
+    set +e
+    (
+        trap '[ -z "$undo" ] || undo_mounts; [ -z "$own_writer" ] || release "$own_writer"' EXIT
+        set -e
+        "$@"
+    )
+    apart=$?
+    set -e
+}
+
+step_apart() { # COMMAND...: the same, where nothing can go on without it
+    apart "$@"
+    [ "$apart" -eq 0 ] || exit "$apart"
+}
+
 end_children() {
     [ -z "$watcher" ] || end_watcher
     # shellcheck disable=SC2086 # a number a word

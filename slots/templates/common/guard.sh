@@ -6,13 +6,17 @@ verb_arm() { # TOKEN A|B SECONDS RELEASE: the slot to go back to; payload = the 
     disarm
     drop firing fired
     arm_path=$RECORDS/$SET.guard
+    rm -f -- "$arm_path.partial"
+    umask 077 # commands of rules may be secret
     { gzip -dc <&3 >"$arm_path.partial"; } 2>/dev/null || fail "the guard did not come whole"
+    umask 022
     durable "$arm_path.partial"
     mv -f -- "$arm_path.partial" "$arm_path"
     boot_id
+    uptime_s
     slot_beside
     put "armed.$1" "token=$1" "back=$SLOT" "target=$slot_beside" "seconds=$3" "release=$4" \
-        "boot_id=$boot_id" "at=$(date +%s)"
+        "boot_id=$boot_id" "at=$(date +%s)" "up=$uptime_s"
     detach /bin/sh "$arm_path"
     arm_tries=0
     until read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$1" ]; do
@@ -122,9 +126,9 @@ guard_takes_lock() { # from whoever has it: a deployer that hangs must not go on
 guard_goes_back() {
     choose "$guard_back"
     slot_beside
-    guard_left=$slot_beside
+    guard_other=$slot_beside
     if is_active; then
-        choose "$guard_left"
+        choose "$guard_other"
         look
         users
         if [ -z "$users" ]; then
@@ -141,9 +145,9 @@ serve_slot() { # TOKEN: the chosen slot, mounted if it is not, becomes what the 
     look
     if [ "$HERE" = no ]; then
         get "$SLOT.image" format || fail "slot $SLOT is not mounted, and no record says what it holds"
-        (verb_mount "$1" "$SLOT" "$got")
+        step_apart verb_mount "$1" "$SLOT" "$got"
     fi
-    (verb_flip "$1" "$SLOT")
+    step_apart verb_flip "$1" "$SLOT"
 }
 
 guard_note() { # WHY: what was done, for the next probe; nothing where nothing had been flipped

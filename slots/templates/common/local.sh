@@ -138,17 +138,6 @@ slotctl_lock() { # FOR: as any deployer, for as long as this process lives
     own_lock=yes
 }
 
-apart() { # COMMAND...: a verb that may fail; $apart is its status, what it mounted in vain is undone
-    set +e
-    (
-        trap '[ -z "$undo" ] || undo_mounts; [ -z "$own_writer" ] || release "$own_writer"' EXIT
-        set -e
-        "$@"
-    )
-    apart=$?
-    set -e
-}
-
 # --- the verbs -----------------------------------------------------------------------------------------
 slotctl_status() {
     status_link=nothing
@@ -209,10 +198,23 @@ status_guard() {
         get "$status_name" error || :
         case $status_name in
             fired) printf '  the guard went back to slot %s: %s%s\n' "$status_back" "$status_why" "${got:+; failed: $got}" ;;
-            *) printf '  a guard goes back to slot %s unless it is confirmed\n' "$status_back" ;;
+            *) status_armed ;;
         esac >&4
         return 0
     done
+}
+
+status_armed() { # of the record $status_name
+    guard_left "$status_name"
+    if ! guard_lives "$status_name"; then
+        printf '  a guard was to go back to slot %s, and its process is gone\n' "$status_back"
+        printf '    (slotctl confirm %s: what serves stays; slotctl guard %s: waits in its place)\n' "$SET" "$SET"
+    elif [ "${status_name%%.*}" = firing ]; then
+        printf '  the guard is going back to slot %s\n' "$status_back"
+    else
+        printf '  a guard goes back to slot %s in %s s, unless: slotctl confirm %s\n' \
+            "$status_back" "${guard_left:-some}" "$SET"
+    fi
 }
 
 slotctl_verify() {
@@ -330,4 +332,4 @@ guard_ended() { # of this call's guard: its answer went to its log
     finish 25
 }
 
-guard_services() { leave_slot "$guard_left"; }
+guard_services() { leave_slot "$guard_other"; }

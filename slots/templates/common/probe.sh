@@ -77,14 +77,30 @@ probe_guard() { # the first of: going back, armed, gone back
             get "$probe_name" "$probe_key" || :
             say "guard.$probe_key" "$got"
         done
-        get "$probe_name" token || :
-        if read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$got" ] && claim_lives; then
-            say guard.alive yes
-        else
-            say guard.alive no
-        fi
+        if guard_lives "$probe_name"; then say guard.alive yes; else say guard.alive no; fi
+        guard_left "$probe_name"
+        say guard.left "$guard_left"
         return 0
     done
+}
+
+guard_lives() { # RECORD
+    get "$1" token || :
+    read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$got" ] && claim_lives
+}
+
+guard_left() { # RECORD: $guard_left, the seconds until a guard goes back; empty: it does not wait
+    guard_left=''
+    case $1 in armed.*) ;; *) return 0 ;; esac
+    get "$1" boot_id || :
+    guard_boot=$got
+    boot_id
+    [ "$guard_boot" = "$boot_id" ] && get "$1" up || return 0
+    uptime_s
+    guard_left=$((got - uptime_s))
+    get "$1" seconds || :
+    guard_left=$((got + guard_left))
+    [ "$guard_left" -gt 0 ] || guard_left=0
 }
 
 probe_slot() { # A|B

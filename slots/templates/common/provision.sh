@@ -43,10 +43,13 @@ verb_install() { # TOKEN PATH MODE SHA256: payload = the file
     [ ! -d "$2" ] || refuse "$2 is a folder"
     make_folder "${2%/*}"
     install_partial=${2%/*}/.${2##*/}.partial
+    rm -f -- "$install_partial"
+    umask 077 # it may be secret until it has its own mode
     { cat <&3 >"$install_partial"; } 2>"$scratch.install" 4>&- || {
         rm -f -- "$install_partial"
         fail "cannot write $2: $(cat "$scratch.install")"
     }
+    umask 022
     install_reads "$install_partial" "$4" "$2 did not come whole: nothing was changed"
     try chmod "$3" "$install_partial" || fail "cannot make $2 $3: $said"
     durable "$install_partial"

@@ -17,6 +17,12 @@ boot_id() { # $boot_id
     boot_id=${boot_id%%,*}
 }
 
+uptime_s() { # $uptime_s: a step of the clock moves both alike
+    uptime_s=$(sysctl -n kern.boottime)
+    uptime_s=${uptime_s#*sec = }
+    uptime_s=$(($(date +%s) - ${uptime_s%%,*}))
+}
+
 # A step of the clock moves kern.boottime and the start times of processes alike, so that the
 # seconds from the boot to a start stay the same: by them a process is known, not by boot_id.
 started() { # PID: $started; empty if there is no such process, or only its zombie

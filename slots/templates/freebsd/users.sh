@@ -36,10 +36,4 @@ users_holds() { # of users_pid: $users_holds; a command may hold blanks, so the 
     users_holds=${users_holds:-?}
 }
 
-uptime_s() { # $uptime_s: a step of the clock moves both alike
-    uptime_s=$(sysctl -n kern.boottime)
-    uptime_s=${uptime_s#*sec = }
-    uptime_s=$(($(date +%s) - ${uptime_s%%,*}))
-}
-
 prove_free() { :; } # nothing in base opens a device exclusively; a mount holds it for reading alone

@@ -3,6 +3,11 @@ boot_id() { # $boot_id
     read -r boot_id </proc/sys/kernel/random/boot_id
 }
 
+uptime_s() { # $uptime_s: no step of the clock moves it
+    read -r uptime_s _ </proc/uptime
+    uptime_s=${uptime_s%%.*}
+}
+
 started() { # PID: $started, in ticks since boot; empty if there is no such process
     started=''
     [ -r "/proc/$1/stat" ] || return 0

@@ -1,9 +1,4 @@
 # What is told of a process that uses a slot, for the platform Linux and for the sandbox.
-uptime_s() { # $uptime_s: no step of the clock moves it
-    read -r uptime_s _ </proc/uptime
-    uptime_s=${uptime_s%%.*}
-}
-
 name_users() { # LINES (PID HOLD): $users, one line for each process that still is
     users=''
     [ -n "$1" ] || return 0
