@@ -11,6 +11,7 @@ from builder.clusters import Recall, Stored, ZeroRun, nothing_known
 from builder.iso9660 import layout as iso9660
 from builder.iso9660 import limits as iso9660_limits
 from builder.iso9660 import stream as iso9660_stream
+from builder.iso9660.parameters import Parameters, Placement
 from builder.lint import Limits
 from builder.progress import Meter
 from builder.recipe import Packing
@@ -48,7 +49,7 @@ class Packed:
     codec: Codec
     level: int
     cluster_bytes: int  # 0 where the format has none
-    layout: iso9660.Placement
+    layout: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class ImageFormat:
     codecs: Mapping[Codec, Levels]  # the first is the default
     cluster_bytes: int  # the default; 0: the format has none
     cluster_step: int  # a cluster is a multiple of this; 0: a power of two
-    layout: iso9660.Placement
+    layout: Placement
     limits: Limits
     tools: Callable[[Codec], dict[str, str]]  # with versions: other ones, other bytes
     check: Callable[[Job], Checked]
@@ -121,7 +122,7 @@ def packed(name: Format, wanted: Packing) -> Packed:
             f"{name} with {codec} has no level {level}",
             hint=f"its levels are {levels.least} to {levels.most}",
         )
-    layout = row.layout if wanted.layout is None else iso9660.Placement(wanted.layout)
+    layout = row.layout if wanted.layout is None else Placement(wanted.layout)
     return Packed(codec, level, _cluster_bytes(name, row, wanted.cluster), layout)
 
 
@@ -140,10 +141,8 @@ def _cluster_bytes(name: Format, row: ImageFormat, wanted: int | None) -> int:
     return wanted
 
 
-def _parameters(job: Job, cluster_bytes: int) -> iso9660.Parameters:
-    return iso9660.Parameters(
-        label=job.label, placement=job.packed.layout, cluster_bytes=cluster_bytes
-    )
+def _parameters(job: Job, cluster_bytes: int) -> Parameters:
+    return Parameters(label=job.label, placement=job.packed.layout, cluster_bytes=cluster_bytes)
 
 
 def _check_uzip(job: Job) -> Checked:
@@ -156,7 +155,7 @@ def _uzip_tools(codec: Codec) -> dict[str, str]:
     return uzip_codecs.CODECS[codec].versions()
 
 
-def _refuse(job: Job, parameters: iso9660.Parameters) -> None:
+def _refuse(job: Job, parameters: Parameters) -> None:
     if refusals := iso9660.refusals(job.tree, parameters):
         more = f"; and {len(refusals) - 10} more" if len(refusals) > 10 else ""
         raise BuildError("; ".join(refusals[:10]) + more)
@@ -309,7 +308,7 @@ FORMATS: dict[Format, ImageFormat] = {
         codecs=_uzip_levels(),
         cluster_bytes=65_536,
         cluster_step=2048,
-        layout=iso9660.Placement.HASHED,
+        layout=Placement.HASHED,
         tools=_uzip_tools,
         check=_check_uzip,
         write=_write_uzip,
@@ -320,7 +319,7 @@ FORMATS: dict[Format, ImageFormat] = {
         codecs={"none": Levels(0, 0, 0)},
         cluster_bytes=0,
         cluster_step=0,
-        layout=iso9660.Placement.SEQUENTIAL,
+        layout=Placement.SEQUENTIAL,
         tools=lambda _codec: {},
         check=_check_iso9660,
         write=_write_iso9660,
@@ -337,7 +336,7 @@ FORMATS: dict[Format, ImageFormat] = {
         },
         cluster_bytes=131_072,
         cluster_step=0,
-        layout=iso9660.Placement.SEQUENTIAL,
+        layout=Placement.SEQUENTIAL,
         tools=_squashfs_tools,
         check=_check_squashfs,
         write=_write_squashfs,
@@ -356,7 +355,7 @@ FORMATS: dict[Format, ImageFormat] = {
         },
         cluster_bytes=0,
         cluster_step=0,
-        layout=iso9660.Placement.SEQUENTIAL,
+        layout=Placement.SEQUENTIAL,
         tools=_erofs_tools,
         check=_check_erofs,
         write=_write_erofs,

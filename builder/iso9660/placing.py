@@ -7,6 +7,7 @@ displaces few others.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -127,3 +128,13 @@ def _mix(x: int) -> int:
     x = (x ^ x >> 33) * MIX_1 & MASK
     x = (x ^ x >> 33) * MIX_2 & MASK
     return x ^ x >> 33
+
+
+def name_hash(key: bytes) -> int:
+    """Return the number by which a key finds its place."""
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+
+
+def cut_order(name: bytes) -> int:
+    """Return the order in which a sequence is cut before an entry of this name."""
+    return name_hash(name) % 2**56

@@ -16,14 +16,9 @@ from typing import NamedTuple
 
 from builder.clusters import KEY_BYTES, Cluster, ZeroRun
 from builder.iso9660 import records
-from builder.iso9660.layout import (
-    BLOCK_BYTES,
-    DESCRIPTORS,
-    PATH_TABLE_L,
-    PATH_TABLE_M,
-    Layout,
-)
+from builder.iso9660.layout import DESCRIPTORS, PATH_TABLE_L, PATH_TABLE_M, Layout
 from builder.iso9660.limits import show_path
+from builder.iso9660.rockridge import BLOCK_BYTES
 from builder.tree import Kind, Node
 from slots.errors import BuildError
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from builder.clusters import ZeroRun
 from builder.globs import matcher
 from builder.iso9660 import layout as iso9660
+from builder.iso9660.parameters import Parameters, Placement
+from builder.iso9660.rockridge import BLOCK_BYTES
 from builder.iso9660.stream import clusters
 from builder.normalise import Rules, normalise
 from builder.scan import scan
@@ -29,8 +31,8 @@ SECTOR_BYTES = 512
 LEVEL = 9
 SURELY_COMPRESSES = 0.95
 PieceKey = tuple[bytes, int]  # the digest of a raw cluster, and where in a sector it begins
-HASHED = iso9660.Parameters(label="BENCH", cluster_bytes=CLUSTER_BYTES)
-SEQUENTIAL = replace(HASHED, placement=iso9660.Placement.SEQUENTIAL)
+HASHED = Parameters(label="BENCH", cluster_bytes=CLUSTER_BYTES)
+SEQUENTIAL = replace(HASHED, placement=Placement.SEQUENTIAL)
 PACKAGE_FILES = {"usr/lib": 20, "usr/share": 15, "usr/share/doc": 5}
 PACKAGE_FILE_BYTES = 3000
 
@@ -58,7 +60,7 @@ class Cost:
 class Image:
     """The pieces of an image, and what is known of the clusters of its tree."""
 
-    parameters: iso9660.Parameters
+    parameters: Parameters
     tree: Tree
     pieces: frozenset[PieceKey]
     packer: "Packer"
@@ -208,7 +210,7 @@ EDITS = (
 # --- what it costs -------------------------------------------------------------------------
 
 
-def planned(source: Path, parameters: iso9660.Parameters = HASHED) -> iso9660.Layout:
+def planned(source: Path, parameters: Parameters = HASHED) -> iso9660.Layout:
     """Scan a tree and lay it out as a build by the recipe of the mission does."""
     scanned = scan(source, matcher(peers.left_out()))
     return iso9660.plan_layout(normalise(scanned.tree, Rules(), {}, _silent), parameters)
@@ -260,7 +262,7 @@ class Packer:
         return (start + self.stored_bytes(data, start)) % SECTOR_BYTES
 
 
-def image_of(source: Path, parameters: iso9660.Parameters = HASHED) -> Image:
+def image_of(source: Path, parameters: Parameters = HASHED) -> Image:
     """Remember what an image of this tree holds."""
     layout, packer = planned(source, parameters), Packer()
     pieces = frozenset(piece for piece, _, _ in stored(layout, packer))
@@ -307,7 +309,7 @@ def _path_table_clusters(layout: iso9660.Layout) -> frozenset[int]:
         number
         for block in (table.l_block, table.m_block)
         for number in range(
-            block * iso9660.BLOCK_BYTES // CLUSTER_BYTES,
-            -(-(block * iso9660.BLOCK_BYTES + table.size_bytes) // CLUSTER_BYTES),
+            block * BLOCK_BYTES // CLUSTER_BYTES,
+            -(-(block * BLOCK_BYTES + table.size_bytes) // CLUSTER_BYTES),
         )
     )

@@ -13,7 +13,8 @@ import pytest
 
 from builder import browse
 from builder.build import build
-from builder.iso9660.layout import Parameters, plan_layout
+from builder.iso9660.layout import plan_layout
+from builder.iso9660.parameters import Parameters
 from builder.iso9660.stream import clusters
 from builder.tree import Node
 from builder.uzip.codecs import codec_of

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from builder.iso9660.layout import Parameters, Placement, plan_layout
+from builder.iso9660.layout import plan_layout
+from builder.iso9660.parameters import Parameters, Placement
 from builder.opened import witness
 from builder.tree import Kind, Node
 from slots.errors import VerificationError

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from builder.iso9660.layout import Parameters, Placement, plan_layout
+from builder.iso9660.layout import plan_layout
+from builder.iso9660.parameters import Parameters, Placement
 from builder.tree import Kind
 from tests.builder.iso9660.trees import device, directory, file, symlink, tree_of, volume_of
 from tests.judges.iso_judge import Volume

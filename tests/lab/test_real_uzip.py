@@ -11,6 +11,7 @@ import pytest
 
 from builder.globs import matcher
 from builder.iso9660 import layout, stream
+from builder.iso9660.parameters import Parameters, Placement
 from builder.scan import scan
 from builder.uzip import codecs, writer
 from tests.judges.iso_judge import Volume
@@ -100,9 +101,7 @@ def test_qemu_decodes_the_zlib_kind_without_empty_clusters(chroot: Path, tmp_pat
     tree = scan(chroot, matcher([])).tree
     planned = layout.plan_layout(
         tree,
-        layout.Parameters(
-            placement=layout.Placement.SEQUENTIAL, cluster_bytes=CLUSTER_BYTES, label="REAL"
-        ),
+        Parameters(placement=Placement.SEQUENTIAL, cluster_bytes=CLUSTER_BYTES, label="REAL"),
     )
     image, iso, decoded = (tmp_path / name for name in ("real.uzip", "real.iso", "decoded.iso"))
     with image.open("w+b") as file:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.iso9660.layout import Parameters, Placement, plan_layout
+from builder.iso9660.layout import plan_layout
+from builder.iso9660.parameters import Parameters, Placement
 from builder.tree import Kind, Node, Tree
 from tests.builder.iso9660.trees import directory, file, symlink, tree_of, volume_of
 

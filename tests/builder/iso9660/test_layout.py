@@ -4,8 +4,9 @@ from itertools import pairwise, product
 import pytest
 from hypothesis import given, settings
 
-from builder.iso9660 import layout as module
-from builder.iso9660.layout import Layout, Parameters, Placement, plan_layout, refusals
+from builder.iso9660 import directories as module
+from builder.iso9660.layout import Layout, plan_layout, refusals
+from builder.iso9660.parameters import Parameters, Placement
 from builder.iso9660.records import directory_table
 from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError

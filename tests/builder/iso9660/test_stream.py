@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from builder.clusters import ZeroRun
-from builder.iso9660.layout import Parameters, Placement, plan_layout
+from builder.iso9660.layout import plan_layout
+from builder.iso9660.parameters import Parameters, Placement
 from builder.iso9660.stream import clusters
 from builder.tree import Kind, Node, Stamp
 from slots.errors import BuildError

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.iso9660.layout import Parameters, PathTables, Placement, plan_layout
+from builder.iso9660.layout import plan_layout
+from builder.iso9660.parameters import Parameters, PathTables, Placement
 from builder.iso9660.records import directory_table
 from builder.tree import Kind, Tree
 from tests.builder.iso9660.trees import (

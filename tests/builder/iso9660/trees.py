@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from builder.clusters import ZeroRun
-from builder.iso9660.layout import Layout, Parameters, plan_layout
+from builder.iso9660.layout import Layout, plan_layout
+from builder.iso9660.parameters import Parameters
 from builder.iso9660.stream import clusters
 from builder.tree import Kind, Node, Tree
 from tests.judges.iso_judge import Entry, Volume
