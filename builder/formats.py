@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from builder import linuxfs, pieces
+from builder import linuxfs, pieces, program
 from builder.clusters import Recall, Stored, ZeroRun, nothing_known
 from builder.iso9660 import layout as iso9660
 from builder.iso9660 import limits as iso9660_limits
@@ -166,11 +166,12 @@ def _write_uzip(job: Job, target: Target) -> Made:
     codec, level = uzip_codecs.codec_of(job.packed.codec, job.packed.level)
     count, cluster_bytes = layout.cluster_count, job.packed.cluster_bytes
     how = f"uzip {codec.name} {level} {cluster_bytes} {uzip_codecs.fingerprint(codec, level)}"
+    made = iso9660_stream.Made(target.digests, program.digest())
     with step(target.emit, "uzip", target.out.name, count * cluster_bytes) as detail:
         meter = Meter(target.emit, "uzip", target.out.name)
         with target.out.open("w+b", buffering=_READ_BYTES) as file:
             written = uzip.write(
-                iso9660_stream.planned(layout, target.digests),
+                iso9660_stream.planned(layout, made),
                 count,
                 file,
                 codec=codec,

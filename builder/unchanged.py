@@ -10,11 +10,8 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import builder
-import slots
-from builder import releases
+from builder import program, releases
 from builder.cache import Cache, Remembered
 from builder.formats import Packed
 from builder.prepare import Inputs, Wanted
@@ -45,19 +42,9 @@ class Question:
             sorted(self.packed.items()),
             (os.geteuid(), os.getegid(), sorted(os.getgroups())),
             sorted(releases.tools_of(self.packed).items()),
-            _program(),
+            program.digest().hex(),
         )
         return hashlib.sha256(repr(asked).encode() + inputs.digest()).digest()
-
-
-def _program() -> str:
-    """Return a digest of our own source: between two versions it may be edited."""
-    digest = hashlib.sha256()
-    for package in (builder, slots):
-        for folder in package.__path__:
-            for path in sorted(Path(folder).rglob("*.py")):
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 class Hearing:

@@ -93,6 +93,46 @@ def directory_table(layout: Layout, directory: Directory) -> bytes:
     return _whole(table, directory.table_blocks) + _whole(overflow, directory.overflow_blocks)
 
 
+_CHILD = struct.Struct("<QIIIIqQII")
+
+
+def table_inputs(layout: Layout, directory: Directory) -> bytes:
+    """Return all that `directory_table` makes a table of: cheaper than the table, and as telling.
+
+    The same inputs, the same table, as long as nothing of this file or of what it uses changes.
+    """
+    nodes, blocks = layout.tree.nodes, layout.first_blocks
+    own, parent = nodes[directory.node], layout.directories[directory.parent]
+    name_at = len(own.path) + 1
+    heads, names, targets = [], [], []
+    for child in directory.children:
+        node = nodes[child]
+        kind, size = node.kind, node.size
+        if kind is Kind.DIRECTORY:
+            size = _table_bytes(layout, child)
+        elif kind is Kind.SYMLINK:
+            targets.append(node.target)
+        mode = node.mode | rockridge.kind_bits(kind)
+        heads.append(
+            _CHILD.pack(
+                blocks[child], mode, node.links, node.uid, node.gid, node.mtime_s, size,
+                node.major, node.minor,
+            )
+        )  # fmt: skip
+        names.append(node.path[name_at:])
+    whole = (
+        (own.mode, own.links, own.uid, own.gid, own.mtime_s, blocks[directory.node]),
+        (directory.node == 0, directory.table_blocks, directory.overflow_blocks),
+        (parent.node == 0, parent.table_blocks, blocks[parent.node], sorted(directory.breaks)),
+    )
+    texts = (b"\0".join(names), b"\0".join(directory.identifiers), *targets)
+    return b"".join((repr(whole).encode(), *heads, *map(_counted, texts)))
+
+
+def _counted(text: bytes) -> bytes:
+    return b"%d %b" % (len(text), text)
+
+
 def _rows(
     layout: Layout, directory: Directory
 ) -> Iterator[tuple[bytes, int, int, Node, list[bytes]]]:

@@ -97,14 +97,17 @@ def _rr_px(further: int, mode: int, links: int, uid: int, gid: int) -> bytes:
     return rr + b"PX\x2c\x01" + both32(mode) + both32(links) + both32(uid) + both32(gid)
 
 
+def kind_bits(kind: Kind) -> int:
+    """Return the bits of a mode that tell the type."""
+    return stat.S_IFREG if kind is Kind.FILE else FORMATS[kind]  # hashing a member takes long
+
+
 _TF = bytes((*b"TF\x0c\x01", TF_MODIFY))
 
 
 def attributes(node: Node, further: int, serial: int = 0) -> bytes:
     """Return RR, PX and TF of a node that has `further` entries (RR_ flags) besides."""
-    kind = node.kind  # the hash of an enumeration's member takes long
-    kind_bits = stat.S_IFREG if kind is Kind.FILE else FORMATS[kind]
-    mode = kind_bits | node.mode
+    mode = kind_bits(node.kind) | node.mode
     return (
         _rr_px(further, mode, node.links, node.uid, node.gid)
         + _little(serial)

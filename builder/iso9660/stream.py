@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from builder.clusters import KEY_BYTES, Cluster, ZeroRun
 from builder.iso9660 import records
+from builder.iso9660.directories import Directory
 from builder.iso9660.layout import DESCRIPTORS, PATH_TABLE_L, PATH_TABLE_M, Layout
 from builder.iso9660.limits import show_path
 from builder.iso9660.rockridge import BLOCK_BYTES
@@ -27,11 +28,39 @@ _ZEROS = memoryview(bytes(1 << 20))
 _PART = struct.Struct("<cIQI32s")
 
 
+class Made(NamedTuple):
+    """What tells clusters from one another: digests of the files by path, and of our program."""
+
+    digests: Mapping[bytes, str]
+    program: bytes
+
+
+class _Table(NamedTuple):
+    """A directory's table that is not made yet: most are as they were, and need not be."""
+
+    layout: Layout
+    directory: Directory
+
+    @property
+    def size(self) -> int:
+        """The bytes of the table."""
+        return (self.directory.table_blocks + self.directory.overflow_blocks) * BLOCK_BYTES
+
+    def make(self) -> bytes:
+        """Return the table."""
+        return records.directory_table(self.layout, self.directory)
+
+    def digest(self, program: bytes) -> bytes:
+        """Return a digest of what it is made of, and by what."""
+        inputs = records.table_inputs(self.layout, self.directory)
+        return hashlib.sha256(program + inputs).digest()
+
+
 class _Part(NamedTuple):
     """A run of bytes in a cluster: from where in it, of what, from where in that, how many."""
 
     at: int
-    source: Node | bytes
+    source: Node | _Table | bytes
     offset: int
     length: int
 
@@ -41,18 +70,22 @@ class Planned(NamedTuple):
 
     parts: Sequence[_Part]
     cluster_bytes: int
-    digests: Mapping[bytes, str]  # of the files, by path
+    made: Made
 
     def key(self) -> bytes:
         """Return a digest of what the cluster is made of."""
         rows: list[bytes] = []
+        digests, program = self.made
         for at, source, offset, length in self.parts:
-            if isinstance(source, bytes):
-                data = source[offset : offset + length]
-                rows.append(_PART.pack(b"L", at, 0, length, hashlib.sha256(data).digest()))
-            else:
-                content = bytes.fromhex(self.digests[source.path])
-                rows.append(_PART.pack(b"F", at, offset, length, content))
+            match source:
+                case Node():
+                    content = bytes.fromhex(digests[source.path])
+                    rows.append(_PART.pack(b"F", at, offset, length, content))
+                case _Table():
+                    rows.append(_PART.pack(b"T", at, offset, length, source.digest(program)))
+                case bytes():
+                    data = source[offset : offset + length]
+                    rows.append(_PART.pack(b"L", at, 0, length, hashlib.sha256(data).digest()))
         return hashlib.sha256(b"".join(rows)).digest()[:KEY_BYTES]
 
     def fill(self, buffer: memoryview) -> int:
@@ -81,18 +114,15 @@ def _zeros(count: int) -> bytes | memoryview:
 
 def clusters(layout: Layout) -> Iterator[Cluster]:
     """Yield the volume: clusters with data, and runs of those without."""
-    for item in planned(layout, {}):
+    for item in planned(layout, Made({}, b"")):
         if isinstance(item, ZeroRun):
             yield item
         else:
             yield item.read() or ZeroRun(1)
 
 
-def planned(layout: Layout, digests: Mapping[bytes, str]) -> Iterator[Planned | ZeroRun]:
-    """Yield the volume as clusters that are not read yet, and runs of those without data.
-
-    `digests` are those of the files by path; without them the clusters have no keys.
-    """
+def planned(layout: Layout, made: Made) -> Iterator[Planned | ZeroRun]:
+    """Yield the volume as clusters that are not read yet, and runs of those without data."""
     size = layout.parameters.cluster_bytes
     parts: list[_Part] = []
     here = 0  # the cluster that is being planned
@@ -102,7 +132,7 @@ def planned(layout: Layout, digests: Mapping[bytes, str]) -> Iterator[Planned | 
             number, at = divmod(start + done, size)
             if number != here:
                 if parts:
-                    yield Planned(parts, size, digests)
+                    yield Planned(parts, size, made)
                     parts = []
                     here += 1
                 if number > here:
@@ -112,13 +142,13 @@ def planned(layout: Layout, digests: Mapping[bytes, str]) -> Iterator[Planned | 
             parts.append(_Part(at, source, done, length))
             done += length
     if parts:
-        yield Planned(parts, size, digests)
+        yield Planned(parts, size, made)
         here += 1
     if rest := layout.cluster_count - here:
         yield ZeroRun(rest)
 
 
-def _extents(layout: Layout) -> Iterator[tuple[int, Node | bytes]]:
+def _extents(layout: Layout) -> Iterator[tuple[int, Node | _Table | bytes]]:
     """Yield what the volume holds in order: where it begins, and what it is."""
     nodes = layout.tree.nodes
     for piece in layout.pieces:
@@ -129,7 +159,7 @@ def _extents(layout: Layout) -> Iterator[tuple[int, Node | bytes]]:
             yield start, _metadata(layout, piece)
 
 
-def _metadata(layout: Layout, piece: int) -> bytes:
+def _metadata(layout: Layout, piece: int) -> _Table | bytes:
     match piece:
         case _ if piece == DESCRIPTORS:
             return records.descriptors(layout)
@@ -138,11 +168,15 @@ def _metadata(layout: Layout, piece: int) -> bytes:
         case _ if piece == PATH_TABLE_M:
             return records.path_table(layout, ">")
         case _:
-            return records.directory_table(layout, layout.directories[layout.numbers[piece]])
+            table = _Table(layout, layout.directories[layout.numbers[piece]])
+            # A long one would be made again for each of its clusters, and be known by none alone.
+            return table if table.size <= layout.parameters.cluster_bytes else table.make()
 
 
-def _put(part: memoryview, source: Node | bytes, offset: int) -> bool:
+def _put(part: memoryview, source: Node | _Table | bytes, offset: int) -> bool:
     """Fill a part with bytes of a file or of metadata; False: they are a hole of the file."""
+    if isinstance(source, _Table):
+        source = source.make()
     if isinstance(source, bytes):
         part[:] = source[offset : offset + len(part)]
         return True
