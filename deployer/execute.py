@@ -18,7 +18,7 @@ from deployer.health import Health
 from deployer.plan import Plan
 from deployer.probe import probe, quietly
 from deployer.transfer import Job, Work
-from slots import answers, calls, scripts
+from slots import answers, scripts
 from slots.actions import (
     Action,
     Arm,
@@ -31,6 +31,7 @@ from slots.actions import (
     Erase,
     Fill,
     Flip,
+    HostAction,
     Judge,
     Mount,
     Patch,
@@ -343,7 +344,7 @@ def _drained(answer: answers.Answer, drain: Drain) -> str:
     return f"nothing uses slot {drain.left} after {answer.first('drained')} s"
 
 
-def _ask(job: Job, action: calls.HostAction, timeout_s: float | None) -> answers.Answer:
+def _ask(job: Job, action: HostAction, timeout_s: float | None) -> answers.Answer:
     return job.frontend.do(action, job.token, timeout_s=timeout_s)
 
 

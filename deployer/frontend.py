@@ -9,6 +9,7 @@ from itertools import chain
 from deployer.connection import Connection, Payload, Session
 from deployer.inventory import Host
 from slots import answers, calls, scripts
+from slots.actions import HostAction
 from slots.errors import LockedError, UnreachableError
 from slots.events import Emit, Notice
 from slots.platform import PLATFORMS, Platform
@@ -36,7 +37,7 @@ class Frontend:
 
     def do(
         self,
-        action: calls.HostAction,
+        action: HostAction,
         token: str,
         payload: Payload = (),
         *,

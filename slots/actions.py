@@ -176,9 +176,8 @@ class Judge:
     verdict: Verdict
 
 
-Action = (
+HostAction = (
     Unmount
-    | Stage
     | Erase
     | Fill
     | Patch
@@ -187,13 +186,14 @@ Action = (
     | Mount
     | Preflight
     | Cover
-    | Baseline
     | Arm
     | Flip
     | Restart
     | Drain
-    | Check
     | Confirm
     | Judge
     | Disarm
 )
+"""One verb each on the host. A `Fill` may also be several: what a cut one left, a mirror."""
+
+Action = HostAction | Stage | Baseline | Check

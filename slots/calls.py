@@ -21,6 +21,7 @@ from slots.actions import (
     Erase,
     Fill,
     Flip,
+    HostAction,
     Judge,
     Mount,
     Patch,
@@ -36,29 +37,6 @@ from slots.platform import Platform, rule_command
 from slots.rules import acts_by_command
 from slots.slot import Service, SlotName
 from slots.trials import Trial
-
-HostAction = (
-    Unmount
-    | Erase
-    | Fill
-    | Patch
-    | Seal
-    | Prove
-    | Mount
-    | Preflight
-    | Cover
-    | Arm
-    | Flip
-    | Restart
-    | Drain
-    | Confirm
-    | Judge
-    | Disarm
-)
-"""The actions that are one verb each on the host.
-
-Checks are the deployer's (`check_call`), and so is another way of bytes than a whole `Fill`.
-"""
 
 RESTART_TIMEOUT_S = 120
 

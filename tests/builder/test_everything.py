@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from slots.manifest import Codec, Format
 from tests.builder import readers
 from tests.builder.conftest import order
 from tests.builder.readers import Description
+from tests.builder.trees import make_socket
 
 TIME_MAX_S = 2**31 - 1
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices and owners")
@@ -174,16 +174,13 @@ def test_every_other_format_holds_every_entry_as_it_is(
 def test_times_that_no_format_holds_are_clamped_with_one_notice_and_sockets_told(
     everything: Path, tmp_path: Path, events: list[Event]
 ) -> None:
-    here, folder = Path.cwd(), everything / "empty dir"
+    folder = everything / "empty dir"
     before = folder.stat().st_mtime_ns
-    os.chdir(folder)  # the name of a socket is short
+    make_socket(folder, "sock")
     try:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind("sock")
         build(order(everything, tmp_path / "image"), events.append)
     finally:
-        Path("sock").unlink()
-        os.chdir(here)
+        (folder / "sock").unlink()
         os.utime(folder, ns=(before, before))
     told = [one.message for one in events if isinstance(one, Notice)]
     assert [line for line in told if "1970" in line] == [

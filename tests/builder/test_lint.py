@@ -1,6 +1,4 @@
 import json
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError
 from slots.events import Event, Notice
 from tests.builder.conftest import order
+from tests.builder.trees import make_socket
 
 ROOT = Node(b"", Kind.DIRECTORY, 0o755, 0, 0, 1)
 FOLDERS = [Node(path, Kind.DIRECTORY, 0o755, 0, 0, 1) for path in (b"/dev", b"/etc", b"/tmp")]
@@ -161,13 +160,7 @@ def test_a_file_too_large_for_cd9660_is_refused_by_name_before_it_is_read(
 def test_the_command_tells_findings_of_a_directory_and_of_an_image(
     chroot: Path, tmp_path: Path
 ) -> None:
-    here = Path.cwd()
-    os.chdir(chroot)  # the name of a socket is short
-    try:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind("log")
-    finally:
-        os.chdir(here)
+    make_socket(chroot, "log")
     done = CliRunner().invoke(app, ["lint", str(chroot)])
     assert done.exit_code == 0
     assert "warning: socket: /log\n" in done.stdout

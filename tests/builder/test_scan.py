@@ -1,6 +1,5 @@
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from builder.globs import matcher
 from builder.scan import recheck, scan
 from builder.tree import Kind, Tree
 from slots.errors import BuildError, ConfigError
+from tests.builder.trees import make_socket
 
 
 def _scan(source: Path, *excludes: str) -> Tree:
@@ -41,13 +41,7 @@ def test_what_is_below_an_excluded_directory_is_not_read(chroot: Path) -> None:
 
 
 def test_sockets_are_left_out_and_named(chroot: Path) -> None:
-    here = Path.cwd()
-    os.chdir(chroot)  # the name of a socket is short
-    try:
-        with socket.socket(socket.AF_UNIX) as one:
-            one.bind("log")
-    finally:
-        os.chdir(here)
+    make_socket(chroot, "log")
     scanned = scan(chroot, matcher(()))
     assert not scanned.is_whole
     assert b"/log" not in {node.path for node in scanned.tree}

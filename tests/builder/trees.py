@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -40,3 +41,14 @@ def _entry(path: bytes, name: bytes, inodes: dict[int, bytes]) -> dict[str, obje
     elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         entry["device"] = (os.major(status.st_rdev), os.minor(status.st_rdev))
     return entry
+
+
+def make_socket(folder: Path, name: str) -> None:
+    """Leave a socket in a folder."""
+    here = Path.cwd()
+    os.chdir(folder)  # the name of a socket is short
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(name)
+    finally:
+        os.chdir(here)

@@ -14,7 +14,7 @@ from builder.iso9660 import layout, stream
 from builder.iso9660.parameters import Parameters, Placement
 from builder.scan import scan
 from builder.uzip import codecs, writer
-from tests.judges.iso_judge import Volume
+from tests.judges.iso_judge import KINDS, Volume
 from tests.judges.uzip_judge import judge
 from tests.lab.chroot import IMAGE
 from tests.lab.frontends import why_not
@@ -164,13 +164,3 @@ def device_of(status: os.stat_result) -> tuple[int, int]:
     """Return the numbers of a device node."""
     is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
     return (os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0)
-
-
-KINDS = {
-    stat.S_IFDIR: "dir",
-    stat.S_IFREG: "file",
-    stat.S_IFLNK: "link",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFIFO: "fifo",
-}

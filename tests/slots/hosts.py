@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slots import answers, calls, scripts
-from slots.actions import Erase, Fill, Seal
+from slots.actions import Erase, Fill, HostAction, Seal
 from slots.answers import Answer
-from slots.calls import HostAction
 from slots.platform import Platform
 from slots.probe import parse
 from slots.slot import FrontendState, Slot, SlotName, SlotSet

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -385,6 +386,16 @@ def test_a_second_deployer_is_refused_while_the_first_works(host: Host) -> None:
     assert "ann@desk" in answer.first("error")
 
 
+@contextmanager
+def sleeping_in(host: Host, folder: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Give a process whose working directory is there."""
+    words = (*host.before, "sh", "-c", f"cd '{folder}' && echo && exec sleep 60")
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield holder
+
+
 def test_a_slot_that_is_lazily_unmounted_is_not_free_until_its_last_user_is_gone(
     host: Host, tmp_path: Path
 ) -> None:
@@ -392,10 +403,7 @@ def test_a_slot_that_is_lazily_unmounted_is_not_free_until_its_last_user_is_gone
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         assert host.do(Mount(A, "squashfs"), token).status == 0
-        held = (*host.before, "sh", "-c", f"cd '{root}' && echo && exec sleep 60")
-        with subprocess.Popen(held, stdout=subprocess.PIPE) as holder:
-            assert holder.stdout is not None
-            holder.stdout.readline()
+        with sleeping_in(host, root) as holder:
             inside(host, "umount", "-l", root)
             (user,) = map(User.parse, host.run(calls.users_call(A)).all("user"))
             assert user.pid == holder.pid
@@ -416,10 +424,7 @@ def test_users_of_a_slot_are_ended_before_an_unmount_only_if_asked_for(
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
         assert host.do(Mount(A, "squashfs"), token).status == 0
-        held = (*host.before, "sh", "-c", f"cd '{root}' && echo && exec sleep 60")
-        with subprocess.Popen(held, stdout=subprocess.PIPE) as holder:
-            assert holder.stdout is not None
-            holder.stdout.readline()
+        with sleeping_in(host, root) as holder:
             uncovered = host.do(Cover(A, ()), token)
             assert uncovered.status == 20
             assert f"is used by pid {holder.pid} sleep (root), which no rule" in uncovered.first(

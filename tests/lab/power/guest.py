@@ -8,8 +8,8 @@ from pathlib import Path
 
 from deployer.packs import difference, make
 from deployer.releases import FoundRelease
-from slots.actions import Erase, Flip, Judge, Mount, Patch, Prove, Seal, Unmount
-from slots.calls import HostAction, call, fill_call, lock_call, stage_call
+from slots.actions import Erase, Flip, HostAction, Judge, Mount, Patch, Prove, Seal, Unmount
+from slots.calls import call, fill_call, lock_call, stage_call
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.scripts import library, script
