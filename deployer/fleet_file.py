@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from deployer.fields import Model
-from deployer.inventory import Host, Inventory, RolloutSettings, SshSettings, TransferSettings
+from deployer.inventory import (
+    CheckSpec,
+    Host,
+    Inventory,
+    RolloutSettings,
+    SshSettings,
+    TransferSettings,
+)
 from deployer.misfits import clashes, devices
 from deployer.tables import (
     DevicesTable,
@@ -19,6 +26,7 @@ from deployer.tables import (
     SshTable,
     TransferTable,
 )
+from slots.checks import CommandCheck
 from slots.errors import ConfigError
 from slots.settings import SettingsError, faults
 from slots.slot import Slot, SlotName, SlotSet
@@ -126,6 +134,10 @@ def _host(file: FleetFile, name: str, folder: Path) -> Host:
     host = file.hosts[name]
     address = host.address or name
     pairs = devices(file, host)
+    checks = {
+        key: tuple(check.spec(name, address) for check in one.checks)
+        for key, one in file.sets.items()
+    }
     return Host(
         name=name,
         address=address,
@@ -133,14 +145,11 @@ def _host(file: FleetFile, name: str, folder: Path) -> Host:
         tags=frozenset(host.tags),
         platform=host.platform,
         sets={
-            key: _slot_set(key, _named(one, name), _named(pairs[key], name))
+            key: _slot_set(key, _named(one, name), _named(pairs[key], name), checks[key])
             for key, one in file.sets.items()
         },
         transfer=_transfer(file.transfer, host.transfer),
-        checks={
-            key: tuple(check.spec(name, address) for check in one.checks)
-            for key, one in file.sets.items()
-        },
+        checks=checks,
     )
 
 
@@ -173,7 +182,9 @@ def _paths(values: Iterable[str], folder: Path) -> tuple[Path, ...]:
     return tuple(folder / Path(value).expanduser() for value in values)
 
 
-def _slot_set(name: str, one: SetTable, devices: DevicesTable) -> SlotSet:
+def _slot_set(
+    name: str, one: SetTable, devices: DevicesTable, checks: tuple[CheckSpec, ...]
+) -> SlotSet:
     return SlotSet(
         name=name,
         link=one.link,
@@ -189,4 +200,5 @@ def _slot_set(name: str, one: SetTable, devices: DevicesTable) -> SlotSet:
         drain_s=one.drain_s,
         confirm_s=one.guard_s,
         preflight=tuple(each.trial() for each in one.preflight),
+        checks=tuple(check for check in checks if isinstance(check, CommandCheck)),
     )

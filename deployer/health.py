@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from deployer.frontend import Frontend
-from deployer.inventory import CheckSpec, CommandCheck, HttpCheck, Level
+from deployer.inventory import CheckSpec, HttpCheck
 from slots import calls
+from slots.checks import CommandCheck, Level
 from slots.errors import HostError
 from slots.events import Notice
 

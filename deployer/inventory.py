@@ -5,22 +5,15 @@ One `Host` per frontend with nothing left to look up; `deployer.fleet_file` make
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from slots.checks import CommandCheck, Level
 from slots.errors import ConfigError
 from slots.settings import nearest
 from slots.slot import SlotSet
 
 KNOWN_SHOWN = 5  # so many hosts are named in the hint of a pattern that matches none
-
-
-class Level(StrEnum):
-    """What a failing check means."""
-
-    REQUIRED = "required"  # the new image is taken back
-    WANTED = "wanted"  # it is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +25,6 @@ class HttpCheck:
     contains: str = ""
     headers: tuple[tuple[str, str], ...] = ()  # sent
     header: tuple[tuple[str, str], ...] = ()  # of the answer: a name, and what it must contain
-    deadline_s: float = 30.0
-    level: Level = Level.REQUIRED
-
-
-@dataclass(frozen=True, slots=True)
-class CommandCheck:
-    """Run a command on the host until it ends with status 0, or the deadline passes."""
-
-    command: tuple[str, ...]
     deadline_s: float = 30.0
     level: Level = Level.REQUIRED
 

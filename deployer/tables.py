@@ -34,7 +34,8 @@ from deployer.fields import (
     User,
     VariableName,
 )
-from deployer.inventory import CheckSpec, CommandCheck, HttpCheck, Level
+from deployer.inventory import CheckSpec, HttpCheck
+from slots.checks import CommandCheck, Level
 from slots.slot import HostFile, InnerMount, MountKind, Service, Treatment, Uncovered
 from slots.trials import USER, CgiTrial, CommandTrial, LibrariesTrial, Trial
 

@@ -31,6 +31,7 @@ from slots.actions import (
     Seal,
     Unmount,
 )
+from slots.checks import CommandCheck, Level
 from slots.errors import Refused
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.platform import Platform, rule_command
@@ -206,6 +207,15 @@ def trial_function(tried: tuple[Trial, ...]) -> str:
     """Return what is to be tried as a function, in order."""
     lines = ['"$1" ' + _words(*trials.words(one)) for one in tried]
     return "\n".join(("each_trial() {", ":", *lines, "}"))
+
+
+def check_function(checks: tuple[CommandCheck, ...]) -> str:
+    """Return the checks that run on the host as a function, what decides first."""
+    first = sorted(checks, key=lambda one: one.level is Level.WANTED)
+    lines = [
+        '"$1" ' + _words(one.level, max(1, ceil(one.deadline_s)), *one.command) for one in first
+    ]
+    return "\n".join(("each_check() {", ":", *lines, "}"))
 
 
 def _words(*words: object) -> str:

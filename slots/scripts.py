@@ -23,7 +23,15 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from slots.actions import Arm
-from slots.calls import RESTART_TIMEOUT_S, call, checked, guard_call, rule_function, trial_function
+from slots.calls import (
+    RESTART_TIMEOUT_S,
+    call,
+    check_function,
+    checked,
+    guard_call,
+    rule_function,
+    trial_function,
+)
 from slots.platform import PLATFORMS, Platform
 from slots.slot import SlotSet
 
@@ -37,7 +45,11 @@ VERBS = (
     "common/mirrors.sh",
     "common/guard.sh",
 )
-LOCAL = ("common/boot.sh", "common/local.sh")  # what slotctl has beside the library
+LOCAL = (
+    "common/boot.sh",
+    "common/switch.sh",
+    "common/local.sh",
+)  # what slotctl has beside the library
 
 
 def command_line(n_bytes: int) -> str:
@@ -67,6 +79,7 @@ def slotctl(platform: Platform, sets: Sequence[SlotSet]) -> str:
     return text.render(
         sets=sets,
         rules=rules,
+        checks={one.name: check_function(one.checks) for one in sets},
         trials={one.name: trial_function(one.preflight) for one in sets},
         library=library(platform) + _source(LOCAL),
         restart_timeout_s=RESTART_TIMEOUT_S,

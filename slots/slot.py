@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from posixpath import dirname, join, normpath, relpath
 
+from slots.checks import CommandCheck
 from slots.trials import Trial
 
 
@@ -136,6 +137,7 @@ class SlotSet:
     drain_s: float = 30.0  # for what no rule covers
     confirm_s: int = 120  # from the flip; then the guard goes back
     preflight: tuple[Trial, ...] = ()  # tried inside a slot before the link is set to it
+    checks: tuple[CommandCheck, ...] = ()  # those that the host can make without an admin box
 
     def slot(self, name: SlotName) -> Slot:
         """Return the slot of this name."""

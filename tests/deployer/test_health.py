@@ -11,7 +11,8 @@ import pytest
 
 from deployer.frontend import Frontend
 from deployer.health import Health, check_http
-from deployer.inventory import CheckSpec, CommandCheck, Host, HttpCheck, Level, SshSettings
+from deployer.inventory import CheckSpec, Host, HttpCheck, SshSettings
+from slots.checks import CommandCheck, Level
 from slots.errors import HostError
 from slots.events import Event, Notice
 from slots.sandbox import Sandbox

@@ -6,14 +6,13 @@ import pytest
 
 from deployer.fleet_file import load, parse
 from deployer.inventory import (
-    CommandCheck,
     HttpCheck,
     Inventory,
-    Level,
     TransferSettings,
     select,
     set_name,
 )
+from slots.checks import CommandCheck, Level
 from slots.errors import ConfigError
 from slots.slot import MountKind, SlotName, SlotSet, Treatment, Uncovered
 from slots.trials import CgiTrial, CommandTrial, LibrariesTrial

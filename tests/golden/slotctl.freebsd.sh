@@ -33,6 +33,11 @@ each_trial() {
 "$1" command 'command test -x '"'"'it'"'"'"'"'"'"'"'"'s; $(rm -rf /) `x` \ "q" *'"'"'' www 3 1 '' '' '' 2 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C test -x 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
 "$1" ldd 'ldd /usr /it'"'"'s; $(rm -rf /) `x` \ "q" *' nobody 120 0 '' '' '' 2 'libnss_*' 'it'"'"'s; $(rm -rf /) `x` \ "q" *' /usr '/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 }
+each_check() {
+:
+"$1" required 30 curl -fsS 'http://127.0.0.1/it'"'"'s'
+"$1" wanted 3 test -e 'it'"'"'s; $(rm -rf /) `x` \ "q" *'
+}
 UNCOVERED=stop
 DRAIN_S=30
 }
@@ -60,6 +65,9 @@ each_service() {
 :
 }
 each_trial() {
+:
+}
+each_check() {
 :
 }
 UNCOVERED=stop

@@ -29,6 +29,7 @@ from slots.actions import (
     Seal,
     Unmount,
 )
+from slots.checks import CommandCheck
 from slots.errors import VerificationError
 from slots.freebsd import FreeBSD
 from slots.hooks import File
@@ -654,6 +655,29 @@ def test_slotctl_flips_proves_and_tells(host: Host, world: World, tmp_path: Path
     assert (ended.returncode, "slot B is damaged" in ended.stderr) == (8, True)
     assert host.slotctl(program, "flip", "cgi", "B").returncode == 8
     assert active(host.slots, host.probe()) is A
+
+
+def test_what_was_flipped_to_by_hand_and_fails_its_check_is_taken_back(
+    host: Host, tmp_path: Path
+) -> None:
+    program = tmp_path / "slotctl"
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+        serve(host, B, uzip(2), token)
+    host.slots = replace(host.slots, checks=(CommandCheck(("/bin/sh", "-c", "exit 1"), 0.5),))
+    ended = host.slotctl(program, "rollback", "--confirm-within", "600")
+    assert (ended.returncode, "taken back, slot B serves again" in ended.stderr) == (5, True), ended
+    state = host.probe()
+    assert (active(host.slots, state), state.guard) == (B, None)
+    host.slots = replace(host.slots, checks=(CommandCheck(("/bin/sh", "-c", "exit 0")),))
+    assert host.slotctl(program, "flip", "cgi", "A", "--confirm-within", "600").returncode == 0
+    guard = host.probe().guard
+    assert guard is not None
+    assert (guard.state, guard.alive) == (GuardState.ARMED, True)
+    assert guard.left_s is not None
+    assert host.slotctl(program, "confirm").returncode == 0
+    state = host.probe()
+    assert (active(host.slots, state), state.guard) == (A, None)
 
 
 # --- provisioning and the boot ---------------------------------------------------------------

@@ -29,6 +29,7 @@ from slots.actions import (
     Seal,
     Unmount,
 )
+from slots.checks import CommandCheck, Level
 from slots.platform import PLATFORMS
 from slots.slot import (
     HostFile,
@@ -91,6 +92,10 @@ SERVICES = (
     Service("php_fpm", ("php-fpm*",), treatment=Treatment.GRACEFUL, deadline_s=2.5),
     Service("cgis", (NASTY,), treatment=Treatment.KILL, user="www-data"),
     Service("moved", ("d",), ("mv", "{pids}"), treatment=Treatment.COMMAND),
+)
+CHECKS = (
+    CommandCheck(("test", "-e", NASTY), 2.5, Level.WANTED),
+    CommandCheck(("curl", "-fsS", "http://127.0.0.1/it's")),
 )
 TRIALS = (
     CgiTrial("/cgi-bin/it's", (NASTY,), (("HTTP_COOKIE", NASTY),), NASTY, contains=NASTY),

@@ -17,7 +17,7 @@ from slots.platform import PLATFORMS
 from slots.slot import GuardState, Service, Slot, SlotName, Verdict, active
 from tests.slots.hosts import DEADLINE_S, SHELLS, Host, process
 from tests.slots.test_guard import frontend, ready
-from tests.slots.test_libraries import ON_PURPOSE, SERVICES, SET, TRIALS, reviewed
+from tests.slots.test_libraries import CHECKS, ON_PURPOSE, SERVICES, SET, TRIALS, reviewed
 
 A, B = SlotName.A, SlotName.B
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -393,5 +393,5 @@ def test_every_shell_can_read_it(name: str, shell: str) -> None:
 
 
 def rendered(name: str) -> str:
-    slots = replace(SET, services=SERVICES, preflight=TRIALS)
+    slots = replace(SET, services=SERVICES, preflight=TRIALS, checks=CHECKS)
     return scripts.slotctl(PLATFORMS[name], (slots, replace(SET, name="static")))

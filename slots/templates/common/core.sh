@@ -163,6 +163,10 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
     watcher=$!
     limited_status=0
     wait "$child" || limited_status=$?
+    while [ "$limited_status" -gt 128 ] && running "$child"; do # a signal that is caught ended the wait
+        limited_status=0
+        wait "$child" || limited_status=$?
+    done
     [ -z "$limited_group" ] || kill -KILL "-$child" 2>/dev/null || :
     child=''
     end_watcher

@@ -3,8 +3,6 @@
 verb_arm() { # TOKEN A|B SECONDS RELEASE: the slot to go back to; payload = the guard, gzipped
     need_lock "$1"
     choose "$2"
-    disarm
-    drop firing fired
     arm_path=$RECORDS/$SET.guard
     rm -f -- "$arm_path.partial"
     umask 077 # commands of rules may be secret
@@ -12,22 +10,30 @@ verb_arm() { # TOKEN A|B SECONDS RELEASE: the slot to go back to; payload = the 
     umask 022
     durable "$arm_path.partial"
     mv -f -- "$arm_path.partial" "$arm_path"
+    arm "$1" "$3" "$4" /bin/sh "$arm_path"
+}
+
+arm() { # TOKEN SECONDS RELEASE COMMAND...: the command is a guard that goes back to the chosen slot
+    arm_token=$1 arm_s=$2 arm_release=$3
+    shift 3
+    disarm
+    drop firing fired
     boot_id
     uptime_s
     slot_beside
-    put "armed.$1" "token=$1" "back=$SLOT" "target=$slot_beside" "seconds=$3" "release=$4" \
-        "boot_id=$boot_id" "at=$(date +%s)" "up=$uptime_s"
-    detach /bin/sh "$arm_path"
+    put "armed.$arm_token" "token=$arm_token" "back=$SLOT" "target=$slot_beside" "seconds=$arm_s" \
+        "release=$arm_release" "boot_id=$boot_id" "at=$(date +%s)" "up=$uptime_s"
+    detach "$@"
     arm_tries=0
-    until read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$1" ]; do
+    until read_claim "$RECORDS/$SET.guardian" && [ "$claim_token" = "$arm_token" ]; do
         arm_tries=$((arm_tries + 1))
         if [ "$arm_tries" -gt 150 ]; then
-            drop "armed.$1"
+            drop "armed.$arm_token"
             fail "the guard does not start: $(tail -n 1 "$RECORDS/$SET.guard.log" 2>/dev/null || :)"
         fi
         sleep 0.1
     done
-    say armed "$3"
+    say armed "$arm_s"
 }
 
 verb_confirm() { # TOKEN: the slot that serves is to stay

@@ -5,8 +5,10 @@ slotctl - the slots of this frontend: $SETS
 
 slotctl status [SET]      what the slots hold, and which of them serves
 slotctl verify [SET]      reads both slots whole and compares them with their records
-slotctl flip SET A|B      proves that slot, tries it, and serves it
+slotctl flip SET A|B      proves that slot, tries it, serves it, restarts and drains by the rules, checks;
+                          what fails a required check is taken back
 slotctl rollback [SET]    the same with the slot that does not serve, unless it was judged bad
+    --confirm-within N    of these two: back again by itself unless \`slotctl confirm\` comes within N s
 slotctl confirm [SET]     what serves is to stay: stops the guard
 slotctl guard [SET]       waits like a guard whose process was killed, then goes back
 slotctl boot [SET]        at boot, before the services: proves, mounts, serves
@@ -14,11 +16,34 @@ slotctl stop [SET]        at a clean shutdown
 
 SET may be left out where there is one; status, verify, boot and stop then do all of them.
 
-0 done, 2 refused, 3 failed, 5 the guard was first, 7 locked, 8 a slot is damaged or none is valid
+0 done, 2 refused, 3 failed, 5 taken back (a check failed, or the guard was first), 7 locked,
+8 a slot is damaged or none is valid
 END
 }
 
-slotctl_main() { # VERB [SET] [A|B]
+slotctl_main() { # VERB [SET] [A|B] [--confirm-within N]
+    confirm_s='' main_words=$#
+    while [ "$main_words" -gt 0 ]; do # rotated, without the option
+        case $1 in
+            --confirm-within)
+                confirm_s=${2:-none}
+                if [ "$main_words" -gt 1 ]; then
+                    shift
+                    main_words=$((main_words - 1))
+                fi
+                ;;
+            --confirm-within=*) confirm_s=${1#*=} ;;
+            *) set -- "$@" "$1" ;;
+        esac
+        shift
+        main_words=$((main_words - 1))
+    done
+    case ${1:-}:$confirm_s in
+        *:) ;;
+        flip:0* | rollback:0* | flip:*[!0-9]* | rollback:*[!0-9]* | *:??????*) set -- wrong ;;
+        flip:* | rollback:*) ;;
+        *) set -- wrong ;;
+    esac
     case ${1:-} in
         -h | --help | help)
             slotctl_help
@@ -107,11 +132,14 @@ say() { # KEY VALUE
         notice) printf '%s: %s\n' "$SET" "$2" >&4 ;;
         previous | actual | locked | unlocked) ;;
         link) printf '%s: serves slot %s\n' "$SET" "$SLOT" >&4 ;;
+        judged) printf '%s: slot %s is judged %s\n' "$SET" "$SLOT" "$2" >&4 ;;
+        armed) printf '%s: a guard waits %s s for the confirmation\n' "$SET" "$2" >&4 ;;
+        confirmed | disarmed) printf '%s: no guard goes back any more\n' "$SET" >&4 ;;
         proved) printf '%s: slot %s is proven, %s\n' "$SET" "$SLOT" "$2" >&4 ;;
         drained) ;;
         kept) printf '%s: %s: nothing to restart\n' "$SET" "$2" >&4 ;;
         *) printf '%s: %s %s\n' "$SET" "$1" "$2" >&4 ;;
-    esac
+    esac || : # whoever listened may be gone: the work goes on
 }
 
 ended() { # STATUS of a verb: the product's own
@@ -121,8 +149,15 @@ ended() { # STATUS of a verb: the product's own
         22) exit 7 ;;
         23) exit 8 ;;
         25) exit 5 ;;
-        *) exit 3 ;;
+        *) if [ -n "$own_token" ] && ended_by_guard; then exit 5; else exit 3; fi ;;
     esac
+}
+
+ended_by_guard() { # of this very work: it ends whoever holds the lock
+    for ended_record in firing fired; do
+        ! get "$ended_record" token || [ "$got" != "$own_token" ] || return 0
+    done
+    return 1
 }
 
 new_token() { # $new_token, for a claim of one's own
@@ -252,48 +287,6 @@ image_of() { # the chosen slot's record: image_*; status 1 if there is none
         esac
     done <"$RECORDS/$SET.$SLOT.image"
     [ -n "$image_sha256" ]
-}
-
-slotctl_flip() { # A|B
-    slotctl_lock flip
-    choose "$1"
-    switch_to
-}
-
-slotctl_rollback() {
-    slotctl_lock rollback
-    choose A
-    if is_active; then choose B; fi
-    choose_beside=$SLOT
-    slot_beside
-    choose "$slot_beside"
-    is_active || refuse "$LINK names no slot: say which one (slotctl flip $SET A|B)"
-    choose "$choose_beside"
-    if get "$SLOT.verdict" verdict && [ "$got" = bad ]; then
-        say hint "slotctl flip $SET $SLOT serves it all the same"
-        refuse "slot $SLOT: its image was judged bad"
-    fi
-    switch_to
-}
-
-switch_to() { # the chosen slot: proven, mounted, tried, served; what used the other is dealt with
-    switch_slot=$SLOT
-    slot_beside
-    switch_left=$slot_beside
-    verb_disarm "$own_token"
-    prove_recorded
-    if ! is_active; then
-        verb_mount "$own_token" "$switch_slot" "$image_format"
-        verb_preflight "$own_token" "$switch_slot"
-        [ "$UNCOVERED" != stop ] || ! served_by "$switch_left" || verb_cover "$own_token" "$switch_left"
-        verb_flip "$own_token" "$switch_slot"
-    fi
-    leave_slot "$switch_left"
-}
-
-served_by() { # A|B
-    choose "$1"
-    is_active
 }
 
 leave_slot() { # A|B: by the rules; who stays is named

@@ -104,7 +104,12 @@ verb_restart() { # TOKEN A|B SECONDS stop|wait|kill
     apply_rules "$3" "$4"
 }
 
-apply_rules() { # SECONDS stop|wait|kill: every rule, in order, to the users of the chosen slot
+apply_rules() { # SECONDS stop|wait|kill
+    apply_each "$@"
+    [ -z "$apply_failed" ] || fail "not restarted: $apply_failed"
+}
+
+apply_each() { # SECONDS stop|wait|kill: every rule, in order, to the users of the chosen slot; $apply_failed
     apply_limit_s=$1
     apply_failed='' apply_stale=yes
     each_service apply_rule
@@ -116,7 +121,6 @@ apply_rules() { # SECONDS stop|wait|kill: every rule, in order, to the users of 
             say ended "what no rule covers:$pids"
         }
     fi
-    [ -z "$apply_failed" ] || fail "not restarted: $apply_failed"
 }
 
 apply_look() { # RULE: looks again only if something was done since

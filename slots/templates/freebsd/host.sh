@@ -4,7 +4,7 @@ durable() { # PATH...: files and folders
 }
 
 detach() { # COMMAND...: on its own, with nothing of this session
-    daemon -f "$@" 3<&- 4>&-
+    daemon -f "$@" 3<&- 4>&- 5>&-
 }
 
 rename_link() { # FROM TO: -h makes it one rename, where plain mv would move into the live slot

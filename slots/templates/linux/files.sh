@@ -1,6 +1,6 @@
 # What changes files or starts processes, for the platform Linux and for the sandbox.
 detach() { # COMMAND...: on its own, with nothing of this session
-    setsid "$@" </dev/null >/dev/null 2>&1 3<&- 4>&- &
+    setsid "$@" </dev/null >/dev/null 2>&1 3<&- 4>&- 5>&- &
 }
 
 durable() { # PATH...: files and folders; an old sync knows no operands and flushes all
