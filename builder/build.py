@@ -1,10 +1,8 @@
 """`image build`: the pipeline of one release. The only file that knows the order of the stages."""
 
-import gc
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from builder import cache, mtree, places, releases, unchanged
 from builder.cache import Cache
 from builder.digest import digest_files
 from builder.formats import FORMATS, Job, Made, Target, packed
+from builder.garbage import uncollected
 from builder.lint import Limits
 from builder.prepare import Prepared, Wanted, look, prepare
 from builder.recipe import Packing, Recipe, label_of
@@ -55,20 +54,8 @@ class Built:
 
 def build(order: Order, emit: Emit) -> Built:
     """Build a release: nothing is left under a final name unless all of it is right."""
-    with _uncollected():
+    with uncollected():
         return _build(order, emit)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Look for no garbage: a tree is a million objects that stay, and hardly any cycle."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _build(order: Order, emit: Emit) -> Built:

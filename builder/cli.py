@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder import browse, compare, console, documents, lint, prepare, texts
 from builder.build import Order, build, default_threads
+from builder.description import description
 from builder.formats import FORMATS
+from builder.garbage import uncollected
 from builder.recipe import NAME, Cluster, Packing, Recipe, read_recipe, recipe_of
 from builder.reproduce import build_checked
+from builder.verify import verify
 from slots.errors import ConfigError, Exit
 from slots.manifest import Codec, Format
 from slots.settings import config_error
@@ -135,7 +138,9 @@ def _build(
 
 
 def _run(work: Callable[[], None], *, as_json: bool) -> None:
-    raise typer.Exit(console.run(work, as_json=as_json))
+    with uncollected():
+        status = console.run(work, as_json=as_json)
+    raise typer.Exit(status)
 
 
 def _recipe(path: Path | None, source: Path | None) -> Recipe:
@@ -201,7 +206,7 @@ def _info(image: Image, as_json: AsJson = False) -> None:
     def work() -> None:
         with browse.opened(image) as one:
             facts = one.facts()
-        found = browse.description(image)
+        found = description(image)
         size_bytes = image.stat().st_size
         if as_json:
             console.say_json(documents.info(image, size_bytes, facts, found))
@@ -279,6 +284,9 @@ def _extract(
 @app.command("verify")
 def _verify(
     image: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
+    witness: Annotated[
+        bool, typer.Option("--witness", help="Let pycdlib read the entries of ISO 9660 too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check every digest: of the image, its pieces, and each file read back out of it.
@@ -286,11 +294,12 @@ def _verify(
     \b
     image verify images/out/cgi-1/cgi-1.uzip
     image verify images/out/cgi-1
+    image verify --witness cgi.uzip             takes three times as long
     """
 
     def work() -> None:
         with console.progress() as emit:
-            found = browse.verify(image, emit)
+            found = verify(image, emit, witness=witness)
         if as_json:
             console.say_json(documents.verify(found))
         else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder import browse, mtree, places
+from builder.description import Description, description, index_of, specification_text
 from builder.diff import Difference, Travel, diff, travel
 from builder.opened.image import OpenedImage
 from builder.opened.iso9660 import Iso9660Image
@@ -91,15 +92,15 @@ def _described(side: _Side, but: frozenset[bytes]) -> dict[bytes, dict[str, str]
 
 
 def _side(path: Path, stack: ExitStack, *, read: bool) -> _Side:
-    found = browse.description(path)
+    found = description(path)
     if path.is_dir():
         if found is None:
             raise Refused(f"no release.json in {path}", hint="name an image, or a release's folder")
         if not read:
-            return _Side(path, browse.specification_text(found).splitlines())
+            return _Side(path, specification_text(found).splitlines())
         path = found.folder / found.artefacts[0].file
     elif found is not None and not read and _is_described(path, found.artefacts[0]):
-        return _Side(path, browse.specification_text(found).splitlines())
+        return _Side(path, specification_text(found).splitlines())
     image = stack.enter_context(browse.opened(path))
     return _Side(path, image=image, nodes={node.path: node for node in image.tree()})
 
@@ -132,7 +133,7 @@ def _entries(side: _Side, shared: frozenset[str]) -> dict[bytes, dict[str, str]]
 
 def travels(old: Path, new: Path) -> dict[Format, Travel]:
     """Return what would travel to a holder of the old one, for each format that both have."""
-    left, right = _description(old), _description(new)
+    left, right = _needed(old), _needed(new)
     before = {one.format: one for one in left.artefacts}
     found = {
         one.format: _travel(left.folder, before[one.format], right.folder, one)
@@ -147,8 +148,8 @@ def travels(old: Path, new: Path) -> dict[Format, Travel]:
     return found
 
 
-def _description(path: Path) -> browse.Description:
-    found = browse.description(path)
+def _needed(path: Path) -> Description:
+    found = description(path)
     if found is None:
         raise Refused(
             f"no release.json describes {path}",
@@ -162,7 +163,7 @@ def _formats(artefacts: Iterable[Artefact]) -> str:
 
 
 def _travel(old_folder: Path, old: Artefact, new_folder: Path, new: Artefact) -> Travel:
-    before, after = browse.index_of(old_folder, old), browse.index_of(new_folder, new)
+    before, after = index_of(old_folder, old), index_of(new_folder, new)
     made = patch(before, after, unit_of(old.format, new.format))
     path = new_folder / new.file
     try:

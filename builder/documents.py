@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from builder.browse import Description
 from builder.build import Built
+from builder.description import Description
 from builder.diff import Difference, Travel
 from builder.lint import Finding, Judged
 from builder.mtree import escaped

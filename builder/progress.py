@@ -2,10 +2,13 @@
 
 import threading
 import time
+from collections.abc import Iterable, Iterator
 
+from builder.tree import Node
 from slots.events import Emit, Progress
 
 INTERVAL_S = 0.1
+_LARGE_BYTES = 8 << 20
 
 
 class Meter:
@@ -33,3 +36,21 @@ class Meter:
         if now - self._told_at >= INTERVAL_S:
             self._told_at = now
             self._emit(Progress(self._step, done_bytes, self._subject))
+
+
+def counted(
+    contents: Iterable[tuple[Node, Iterator[bytes]]], meter: Meter
+) -> Iterator[tuple[Node, Iterator[bytes]]]:
+    """Count the bytes of files that pass: of large ones as they come, of others in one go."""
+    for node, chunks in contents:
+        if node.size > _LARGE_BYTES:
+            yield node, _counted(chunks, meter)
+        else:
+            yield node, chunks
+            meter.add(node.size)
+
+
+def _counted(chunks: Iterator[bytes], meter: Meter) -> Iterator[bytes]:
+    for chunk in chunks:
+        meter.add(len(chunk))
+        yield chunk

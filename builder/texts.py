@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import gmtime, strftime
 
-from builder.browse import Description
 from builder.build import Built
+from builder.description import Description
 from builder.diff import Changed, Difference, Travel
 from builder.lint import Judged
 from builder.names import shown, text

@@ -1,5 +1,6 @@
 """Other programs as children: found or named with their package, fed, watched, ended with us."""
 
+import fcntl
 import re
 import shutil
 import signal
@@ -10,8 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from slots.errors import BuildError, ConfigError
+from slots.errors import BuildError, ConfigError, ProductError
 
+_PIPE_BYTES = 1 << 20
 _DISK_FULL = "No space left on device"
 
 
@@ -87,14 +89,30 @@ def run(tool: Tool, arguments: Sequence[str], environment: Mapping[str, str]) ->
 def output(
     tool: Tool, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[IO[bytes]]:
-    """Run a tool and read its stdout; leaving early ends it, the end of stdout checks it."""
+    """Run a tool and read its stdout; leaving early ends it, the end of stdout checks it.
+
+    Who finds that the stdout of a tool that failed makes no sense is told why it failed.
+    """
     with _child(tool, arguments, subprocess.DEVNULL, subprocess.PIPE, environment) as (child, said):
         stdout = child.stdout
         if stdout is None:
             raise AssertionError("a pipe was asked for")
-        yield stdout
+        _widen(stdout)
+        try:
+            yield stdout
+        except ProductError:
+            if not stdout.read(1):
+                _raise_failure(tool, child.wait(), said)
+            raise
         if not stdout.read(1):
             _raise_failure(tool, child.wait(), said)
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let a pipe hold as much as an ordinary user may have: fewer turns of writer and reader."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 @contextmanager

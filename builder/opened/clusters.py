@@ -15,6 +15,10 @@ class Clusters(Protocol):
         """Under which equal stored bytes are equal clusters."""
         ...
 
+    def is_zero(self, index: int) -> bool:
+        """Tell whether a cluster is one of zeros, of which nothing is stored."""
+        ...
+
     def stored(self, index: int) -> bytes:
         """Return a cluster as it is stored; empty for one of zeros."""
         ...
@@ -35,14 +39,19 @@ class Flow:
     """
 
     def __init__(self, clusters: Clusters, spans: Iterable[tuple[int, int]]) -> None:
-        self._clusters = clusters
+        self._clusters, self._cluster_bytes = clusters, clusters.cluster_bytes
         self._ahead = clusters.decoded(_union(spans, clusters.cluster_bytes))
         self._index, self._data = -1, b""
 
     def read(self, offset: int, count: int) -> Iterator[bytes]:
-        """Yield the bytes of one of the spans."""
-        size = self._clusters.cluster_bytes
-        end = offset + count
+        """Return the bytes of one of the spans."""
+        index, start = divmod(offset, self._cluster_bytes)
+        if start + count > self._cluster_bytes:
+            return self._long(offset, count)
+        return iter((self._at(index)[start : start + count],) if count else ())
+
+    def _long(self, offset: int, count: int) -> Iterator[bytes]:
+        size, end = self._cluster_bytes, offset + count
         for index in indexes(offset, count, size):
             start = index * size
             data = self._at(index)

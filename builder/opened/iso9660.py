@@ -9,7 +9,7 @@ import io
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from builder.names import shown
@@ -85,7 +85,8 @@ class Iso9660Image:
         for node in apart_from:
             for index in indexes(self.offset(node), node.size, size):
                 known[index] = 1
-        for _ in self.clusters.decoded(at for at, is_known in enumerate(known) if not is_known):
+        others = (at for at, is_known in enumerate(known) if not is_known)
+        for _ in self.clusters.decoded(at for at in others if not self.clusters.is_zero(at)):
             pass
 
     def tree(self) -> Tree:
@@ -96,14 +97,14 @@ class Iso9660Image:
 
     def contents(self, nodes: Iterable[Node]) -> Contents:
         """Yield the bytes of files in the order in which they lie."""
-        ordered = sorted(nodes, key=self.offset)
+        placed = sorted([(self.offset(node), node) for node in nodes], key=itemgetter(0))
         if self.clusters is None:
-            for node in ordered:
-                yield node, self._read(self.offset(node), node)
+            for offset, node in placed:
+                yield node, self._read(offset, node)
             return
-        flow = Flow(self.clusters, ((self.offset(node), node.size) for node in ordered))
-        for node in ordered:
-            yield node, flow.read(self.offset(node), node.size)
+        flow = Flow(self.clusters, ((offset, node.size) for offset, node in placed))
+        for offset, node in placed:
+            yield node, flow.read(offset, node.size)
 
     def bytes_at(self, offset: int, count: int) -> bytes:
         """Return bytes of the volume."""

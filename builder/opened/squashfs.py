@@ -32,11 +32,33 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _DEVICES = {b"C": Kind.CHARACTER, b"B": Kind.BLOCK}
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """All entries, each with where its data lie in the stream or -1, and which names are one."""
+
+    entries: Sequence[tuple[Node, int]]
+    keys: Mapping[bytes, object]
+
+    def placed(self, wanted: Iterable[Node]) -> Iterator[tuple[int, Node]]:
+        """Yield files and where they lie, in order; one name of each file."""
+        firsts: dict[object, Node] = {}
+        for node in wanted:
+            firsts.setdefault(self.keys.get(node.path, node.path), node)
+        files = ((offset, node.path) for node, offset in self.entries if offset >= 0)
+        at = 0
+        for offset, path in sorted(files):
+            asked = firsts.pop(self.keys.get(path, path), None)
+            if asked is not None and offset >= at:
+                yield offset, asked
+                at = offset + asked.size
+
+
 @dataclass(slots=True)
 class SquashfsImage:
     """A squashfs image in a file."""
 
     path: Path
+    _listing: "_Listing | None" = None
 
     def facts(self) -> Facts:
         """Return what the superblock says."""
@@ -48,29 +70,24 @@ class SquashfsImage:
 
     def tree(self) -> Tree:
         """Return all entries."""
-        with self._stream() as stream:
-            entries, keys = _listed(stream, self.path.name)
-        return with_links(Tree.of(node for node, _ in entries), keys)
+        if self._listing is None:
+            with self._stream() as stream:
+                self._listing = _listed(stream, self.path.name)
+        return with_links(Tree.of(node for node, _ in self._listing.entries), self._listing.keys)
 
     def contents(self, nodes: Iterable[Node]) -> Contents:
         """Yield the bytes of files in the order of the stream."""
-        wanted = {node.path: node for node in nodes}
+        wanted = list(nodes)
         with self._stream() as stream:
-            entries, keys = _listed(stream, self.path.name)
-            firsts: dict[object, Node] = {}
-            for path, node in wanted.items():
-                firsts.setdefault(keys.get(path, path), node)
+            if self._listing is None:
+                self._listing = _listed(stream, self.path.name)
+            else:
+                _pass_entries(stream, self.path.name)
             at = 0
-            for node, offset in sorted(
-                (entry for entry in entries if entry[1] >= 0), key=lambda one: one[1]
-            ):
-                asked = firsts.pop(keys.get(node.path, node.path), None)
-                if asked is not None and offset >= at:
-                    _skip(stream, offset - at)
-                    yield asked, _read(stream, node, self.path.name)
-                    at = offset + node.size
-                if not firsts:
-                    break
+            for offset, asked in self._listing.placed(wanted):
+                _skip(stream, offset - at)
+                yield asked, _read(stream, asked, self.path.name)
+                at = offset + asked.size
 
     def check(self, apart_from: Iterable[Node] = ()) -> None:
         """Nothing beyond its contents."""
@@ -125,9 +142,15 @@ class SquashfsImage:
                 )
 
 
-def _listed(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict[bytes, object]]:
+def _pass_entries(stream: IO[bytes], name: str) -> None:
+    """Go on to the data; the entries are known."""
+    for _ in _lines(stream, name):
+        pass
+
+
+def _listed(stream: IO[bytes], name: str) -> _Listing:
     try:
-        return _entries(stream, name)
+        return _Listing(*_entries(stream, name))
     except (ValueError, LookupError) as error:
         raise VerificationError(
             f"{name}: unsquashfs lists what is no entry: {error}", hint="not a good image"

@@ -1,4 +1,4 @@
-"""What pycdlib reads of an ISO 9660 volume: a second opinion, for `image verify`.
+"""What pycdlib reads of an ISO 9660 volume: a second opinion, for `image verify --witness`.
 
 Our reader shares no code with our writer, but it shares its authors. pycdlib knows neither, so a
 mistake that both of ours agree on cannot pass. It is asked last, about an image whose digest is

@@ -32,6 +32,7 @@ XZ_MEMORY_BYTES = 80 << 20
 """Decoding level 9 takes 65 MiB; a stream that asks for more is not one of ours."""
 
 Transform = Callable[[bytes], bytes]
+Decompress = Callable[[bytes, int], bytes]
 Buffers = list[bytes | bytearray | memoryview]
 Transforms = Callable[[Buffers], list[bytes]]
 
@@ -44,8 +45,8 @@ class Codec:
     `bound` tells the longest stored form of a cluster that the kernel takes, `filler` makes bytes
     that may follow a cluster, to fill a gap of 1 to 511 to the next sector (or one more sector).
     `compressor` makes a function that one thread may use, `packer` one that compresses many
-    clusters to the same bytes; `decompress` takes the stored bytes and the size of a cluster, and
-    raises ValueError.
+    clusters to the same bytes, `decompressor` one that takes the stored bytes and the size of a
+    cluster, and raises ValueError.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Codec:
     bound: Callable[[int], int]
     filler: Callable[[int], bytes]
     compressor: Callable[[int], Transform]
-    decompress: Callable[[bytes, int], bytes]
+    decompressor: Callable[[], Decompress]
     packer: Callable[[int], Transforms]
     versions: Callable[[], dict[str, str]] = dict  # of the libraries
 
@@ -183,26 +184,31 @@ def _zstd_packer(level: int) -> Transforms:
     return pack
 
 
-def _zstd_decompress(stored: bytes, size: int) -> bytes:
-    try:
-        claimed = zstandard.get_frame_parameters(stored).content_size
-        if claimed not in {size, zstandard.CONTENTSIZE_UNKNOWN}:
-            raise ValueError(f"the frame says {claimed} bytes")
-        data = zstandard.ZstdDecompressor().decompress(stored, max_output_size=size)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
-    _check_skippable(stored, _zstd_frame_end(stored))
-    return data
+def _zstd_decompressor() -> Decompress:
+    context = zstandard.ZstdDecompressor()  # to make one costs as much as to decode a little
+
+    def decompress(stored: bytes, size: int) -> bytes:
+        try:
+            about = zstandard.get_frame_parameters(stored)
+            if about.content_size not in {size, zstandard.CONTENTSIZE_UNKNOWN}:
+                raise ValueError(f"the frame says {about.content_size} bytes")
+            data = context.decompress(stored, max_output_size=size)
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error
+        _check_skippable(stored, _zstd_blocks_end(stored) + (4 if about.has_checksum else 0))
+        return data
+
+    return decompress
 
 
-def _zstd_frame_end(stored: bytes) -> int:
-    """Return where the first frame ends, by its block headers (RFC 8878, 3.1.1.2)."""
+def _zstd_blocks_end(stored: bytes) -> int:
+    """Return where the blocks of the first frame end, by their heads (RFC 8878, 3.1.1.2)."""
     at, last = zstandard.frame_header_size(stored), False
     while not last:
         head = int.from_bytes(stored[at : at + 3], "little")
         last, kind, length = bool(head & 1), head >> 1 & 3, head >> 3
         at += 3 + (1 if kind == 1 else length)
-    return at + (4 if zstandard.get_frame_parameters(stored).has_checksum else 0)
+    return at
 
 
 def _check_skippable(stored: bytes, at: int) -> None:
@@ -240,7 +246,7 @@ CODECS = {
             bound=_zstd_bound,
             filler=_skippable,
             compressor=_zstd_compressor,
-            decompress=_zstd_decompress,
+            decompressor=_zstd_decompressor,
             packer=_zstd_packer,
             versions=_zstd_versions,
         ),
@@ -254,7 +260,7 @@ CODECS = {
             bound=_zlib_bound,
             filler=_zeros,
             compressor=_zlib_compressor,
-            decompress=_zlib_decompress,
+            decompressor=lambda: _zlib_decompress,
             packer=_zlib_packer,
             versions=lambda: {"zlib": zlib.ZLIB_RUNTIME_VERSION},
         ),
@@ -268,7 +274,7 @@ CODECS = {
             bound=_lzma_bound,
             filler=_zeros,
             compressor=_lzma_compressor,
-            decompress=_lzma_decompress,
+            decompressor=lambda: _lzma_decompress,
             packer=_lzma_packer,
         ),
     )

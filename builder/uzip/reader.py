@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import BinaryIO
 
-from builder.uzip.codecs import CODECS, Codec
+from builder.uzip.codecs import CODECS, Codec, Decompress
 from builder.uzip.header import (
     COUNTS,
     COUNTS_END,
@@ -68,6 +68,8 @@ class UzipReader(io.RawIOBase):
         toc_bytes = OFFSET_BYTES * (self.cluster_count + 1)
         self.toc = unpack_toc(self._bytes_at(COUNTS_END, toc_bytes, "the TOC"))
         self._lengths = self._measure()
+        self._zeros = bytes(self.cluster_bytes)
+        self._decompress = self.codec.decompressor()  # for cluster(), which one thread asks for
 
     def _bad(self, reason: str, offset: int) -> VerificationError:
         return VerificationError(f"{self._name}: byte {offset}: {reason}", hint="not a good image")
@@ -138,12 +140,12 @@ class UzipReader(io.RawIOBase):
     def _toc_at(index: int) -> int:
         return COUNTS_END + OFFSET_BYTES * index
 
-    def _decode(self, index: int) -> bytes:
+    def _decode(self, index: int, decompress: Decompress) -> bytes:
         stored, offset = self.stored(index), self.toc[index]
         if not stored:
-            return bytes(self.cluster_bytes)
+            return self._zeros
         try:
-            data = self.codec.decompress(stored, self.cluster_bytes)
+            data = decompress(stored, self.cluster_bytes)
         except ValueError as error:
             raise self._bad(f"cluster {index} does not decode: {error}", offset) from error
         if len(data) != self.cluster_bytes:
@@ -154,6 +156,10 @@ class UzipReader(io.RawIOBase):
     def packing(self) -> str:
         """Under which equal stored bytes are equal clusters."""
         return f"{self.codec.name} {self.cluster_bytes}"
+
+    def is_zero(self, index: int) -> bool:
+        """Tell whether a cluster is one of zeros, of which nothing is stored."""
+        return not self._lengths[index]
 
     def stored(self, index: int) -> bytes:
         """Return a cluster as it is stored; empty for one of zeros."""
@@ -183,13 +189,14 @@ class UzipReader(io.RawIOBase):
             pool.shutdown(cancel_futures=True)
 
     def _decode_all(self, indexes: Iterable[int]) -> list[bytes]:
-        return [self._decode(index) for index in indexes]
+        decompress = self.codec.decompressor()
+        return [self._decode(index, decompress) for index in indexes]
 
     def cluster(self, index: int) -> bytes:
         """Return one cluster of the volume."""
         data = self._cache.pop(index, None)
         if data is None:
-            data = self._decode(index)
+            data = self._decode(index, self._decompress)
             while len(self._cache) >= self._cache_clusters:
                 self._cache.popitem(last=False)
         self._cache[index] = data

@@ -15,6 +15,7 @@ from builder import browse
 from builder.build import Built, build
 from builder.normalise import OwnerRule
 from builder.recipe import OwnerSettings, Packing
+from builder.verify import verify
 from slots.errors import BuildError, ConfigError, Refused, VerificationError
 from slots.events import Event, Finished, Notice, Progress, Started
 from slots.index import from_lines
@@ -51,7 +52,7 @@ def test_an_image_extracts_to_the_directory_that_it_was_built_from(
     image = tmp_path / "image"
     _build(chroot, image, format_)
     assert _extracted(image, tmp_path / "out") == snapshot(chroot)
-    assert browse.verify(image, lambda _event: None).artefacts[0].format == format_
+    assert verify(image, lambda _event: None).artefacts[0].format == format_
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -87,7 +88,7 @@ def test_a_release_holds_what_its_description_says(chroot: Path, tmp_path: Path)
         assert from_lines(lines).sha256 == artefact.sha256
     newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert newest.name == "release.json"
-    assert browse.verify(folder, lambda _event: None).release == release
+    assert verify(folder, lambda _event: None).release == release
 
 
 def test_the_same_release_is_made_the_newest_again_and_not_twice(
@@ -118,7 +119,7 @@ def test_a_version_that_names_another_tree_is_refused_before_anything_is_written
     assert caught.value.hint == f"choose another --version, or remove {tmp_path / 'chroot-1'}"
     assert "uzip" not in {one.step for one in events if isinstance(one, Started)}
     assert (again.is_new, again.release) == (False, first.release)
-    assert browse.verify(first.manifest.parent, lambda _event: None).release == first.release
+    assert verify(first.manifest.parent, lambda _event: None).release == first.release
 
 
 def test_a_single_file_has_its_description_beside_it(chroot: Path, tmp_path: Path) -> None:
@@ -381,7 +382,7 @@ def test_verify_names_what_is_damaged(release: Path, what: str) -> None:
             image.unlink()
             says = rf"{image} is missing"
     with pytest.raises(VerificationError, match=says):
-        browse.verify(release, lambda _event: None)
+        verify(release, lambda _event: None)
 
 
 def test_verify_finds_an_image_whose_entries_are_not_those_described(release: Path) -> None:
@@ -395,14 +396,14 @@ def test_verify_finds_an_image_whose_entries_are_not_those_described(release: Pa
         manifest.read_text().replace(old.mtree_sha256, hashlib.sha256(text.encode()).hexdigest())
     )
     with pytest.raises(VerificationError, match="/etc/shadow has mode 0600, not 0644"):
-        browse.verify(release, lambda _event: None)
+        verify(release, lambda _event: None)
 
 
 def test_verify_without_a_description_says_what_it_wants(chroot: Path, tmp_path: Path) -> None:
     _build(chroot, tmp_path / "image")
     (tmp_path / "image.release.json").unlink()
     with pytest.raises(Refused, match=r"no release\.json describes"):
-        browse.verify(tmp_path / "image", lambda _event: None)
+        verify(tmp_path / "image", lambda _event: None)
 
 
 def test_a_release_holds_no_time_of_its_own(chroot: Path, tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 import hashlib
 import os
-import random
-import shutil
 import sqlite3
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -267,60 +264,3 @@ def _paths(known: Path) -> set[Path]:
         }
     finally:
         connection.close()
-
-
-def _killed_at(moment_s: float, source: Path, out: Path, known: Path) -> None:
-    command = [*COMMAND, "build", "--source", str(source), "--output", f"{out}/",
-               "--cache", str(known)]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        try:
-            child.wait(moment_s)
-        except subprocess.TimeoutExpired:
-            child.kill()
-
-
-def _chance(seed: int) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - a seed repeats a run
-
-
-def _killed_often(chroot: Path, tmp_path: Path, known: Path, times: int, seed: int) -> None:
-    out, clean = tmp_path / "out", tmp_path / "clean"
-    clean.mkdir()
-    (chroot / "usr/lib/random").write_bytes(_chance(seed).randbytes(6_000_000))
-    expected, _ = _built(_order(chroot, clean, None))
-    began = time.monotonic()
-    _killed_at(60, chroot, tmp_path / "timed", known)
-    whole_s = time.monotonic() - began
-    chance = _chance(seed)
-    names = {expected.manifest.parent.name}
-    for _ in range(times):
-        shutil.rmtree(out, ignore_errors=True)
-        _killed_at(chance.uniform(0.2, 1.0) * whole_s, chroot, out, known)
-        final = [path for path in out.glob("*") if not path.name.startswith(".")]
-        assert {path.name for path in final} <= names
-        for folder in final:  # under a final name all is whole
-            assert _contents(folder) == _contents(expected.manifest.parent)
-        with caches.opened(known, lambda event: pytest.fail(str(event))) as cache:
-            assert cache.connection is not None
-            assert cache.connection.execute("pragma integrity_check").fetchall() == [("ok",)]
-    out.mkdir(exist_ok=True)
-    built, _ = _built(_order(chroot, out, known))
-    assert _contents(built.manifest.parent) == _contents(expected.manifest.parent)
-    assert sorted(path.name for path in out.iterdir()) == sorted(names)
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_a_build_killed_at_any_moment_leaves_a_sound_cache_and_the_next_gives_the_same_bytes(
-    chroot: Path, tmp_path: Path, known: Path
-) -> None:
-    _killed_often(chroot, tmp_path, known, times=10, seed=int(os.environ.get("SEED", "1")))
-
-
-@pytest.mark.torture
-def test_fifty_killed_builds_leave_a_sound_cache(chroot: Path, tmp_path: Path, known: Path) -> None:
-    seed = int(os.environ.get("SEED", str(time.time_ns() % 2**32)))
-    sys.stdout.write(f"SEED={seed}\n")
-    _killed_often(chroot, tmp_path, known, times=50, seed=seed)

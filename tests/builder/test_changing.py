@@ -1,6 +1,7 @@
 """A tree that changes while it is read: the build names the file, and leaves nothing."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from builder.build import build
 from builder.recipe import FileSettings
 from slots.errors import BuildError
 from slots.events import Event, Progress, Started
+from slots.manifest import Format
+from tests.builder import readers
 from tests.builder.conftest import order
 
 
@@ -77,4 +80,38 @@ def test_the_command_names_what_changes_while_it_builds_and_exits_9(
     assert (child.returncode, len(told)) == (9, 1)
     assert "/usr/lib" in told[0]
     assert "Traceback" not in said
+    assert list(out.iterdir()) == []
+
+
+_CHANGES = {"grows": "echo more >>big", "goes": "rm big", "appears": "echo more >new"}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("format_", ["squashfs", "erofs"])
+def test_what_changes_while_a_tool_reads_the_tree_is_named_with_exit_9(
+    chroot: Path, tmp_path: Path, format_: Format, change: str
+) -> None:
+    """The tool is there, but the tree changes before its first look at it."""
+    readers.need(*readers.TOOLS[format_])
+    name = readers.TOOLS[format_][0]
+    tool, out = tmp_path / "tools" / name, tmp_path / "out"
+    tool.parent.mkdir()
+    tool.write_text(
+        f'#!/bin/sh\ncase "$*" in *{out}*) (cd {chroot}/usr/lib && {_CHANGES[change]});; esac\n'
+        f'exec {shutil.which(name)} "$@"\n'
+    )
+    tool.chmod(0o755)
+    command = [
+        sys.executable, "-c", "from builder.cli import main; main()", "build", "--no-cache",
+        "--source", str(chroot), "--output", f"{out}/", "--format", format_,
+    ]  # fmt: skip
+    path = f"{tool.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+    told = [line for line in done.stderr.splitlines() if line.startswith("image: ")]
+    assert (done.returncode, len(told)) == (9, 1), done.stderr
+    assert "/usr/lib" in told[0]
+    assert "changed while the image was built" in told[0]
+    assert "Traceback" not in done.stderr
     assert list(out.iterdir()) == []

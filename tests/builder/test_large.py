@@ -19,6 +19,7 @@ from builder.iso9660.stream import clusters
 from builder.tree import Node
 from builder.uzip.codecs import codec_of
 from builder.uzip.writer import write
+from builder.verify import verify
 from slots.manifest import Format
 from tests.builder import readers
 from tests.builder.conftest import order
@@ -150,4 +151,4 @@ def test_gigabytes_of_content_come_back(tmp_path: Path, format_: Format) -> None
                 file.write(struct.pack(">II", number, at) + piece[8:])
     image = tmp_path / "image"
     build(order(tree, image, format_), lambda _event: None)
-    browse.verify(image, lambda _event: None)
+    verify(image, lambda _event: None)

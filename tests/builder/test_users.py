@@ -13,6 +13,7 @@ import pytest
 
 from builder import browse
 from builder.build import build
+from builder.verify import verify
 from slots.manifest import Format, Release
 from tests.builder.conftest import order
 
@@ -150,7 +151,7 @@ def test_root_restores_owners_and_devices(chroot: Path, open_place: Path) -> Non
         assert (out / "usr/lib/null").stat().st_rdev == os.makedev(5, 300)
         assert (out / "etc/passwd").stat().st_gid == 70_000
         assert (out / "bin/also").lstat().st_uid == 81
-        browse.verify(file, lambda _event: None)
+        verify(file, lambda _event: None)
 
 
 def test_erofs_with_other_owners_is_written_from_a_copy_by_root_alone(
