@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all: written beside, flushed, renamed."""
+"""Files that appear whole or not at all: written beside, flushed, renamed.
+
+The builder has its own few lines of that (places.py): what the packages share is pure, and one
+fsync of a folder is no reason for a package of its own.
+"""
 
 import os
 import secrets
