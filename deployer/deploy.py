@@ -260,6 +260,7 @@ def _planner(
         restrict=found.only,
         offers=offers,
         line_bytes_per_s=host.transfer.host_bandwidth or LINE_BYTES_PER_S,
+        force_unmount=wish.force_unmount,
     )
 
 

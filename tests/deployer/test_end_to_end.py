@@ -41,6 +41,23 @@ def test_deploys_to_the_other_slot_and_rolls_back_three_times(box: AdminBox) -> 
     assert "serves cgi-1 already" in json.loads(again.stdout)["hosts"][0]["message"]
 
 
+def test_who_uses_the_slot_that_is_written_is_waited_for_unless_force_is_asked_for(
+    box: AdminBox,
+) -> None:
+    for version in ("1", "2"):  # both slots are mounted now
+        assert box.deploy("--image", f"cgi-{version}", "--yes", "--hosts", "www1").status == 0
+    box.release("forced")
+
+    def before_the_unmount(*options: str) -> list[str]:
+        shown = ("--image", "cgi-forced", "--hosts", "www1", "--dry-run", "--json")
+        (host,) = json.loads(box.deploy(*shown, *options).stdout)["hosts"]
+        actions: list[str] = host["plan"]["actions"]
+        return actions[: actions.index("unmount")]
+
+    assert "drain" in before_the_unmount()
+    assert "drain" not in before_the_unmount("--force-unmount")
+
+
 def test_an_image_that_fails_its_checks_is_taken_back_and_not_tried_again(box: AdminBox) -> None:
     before = (box.target("www2"), box.served("www2"))
     ran = box.deploy("--image", "cgi-broken", "--yes", "--hosts", "www2", "--json")
