@@ -31,7 +31,16 @@ class Completed:
 
 
 class Session(Protocol):
-    """A script that goes on running until its stdin ends."""
+    """A script that was started, and is fed and heard while it runs."""
+
+    def send(self, payload: Payload) -> None:
+        """Feed it more; the rest is dropped if it has ended."""
+
+    def end_input(self) -> None:
+        """End its stdin."""
+
+    def completed(self, timeout_s: float) -> Completed:
+        """Wait for its end, when its output has ended; what was read of stdout is not in it."""
 
     def readline(self, timeout_s: float) -> bytes:
         """Return the next line of its output with its newline; empty when it has ended.

@@ -5,42 +5,27 @@ The only loop that changes a frontend. What it reports is read back from the hos
 
 import getpass
 import platform as box
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import NoReturn, assert_never
+from typing import NoReturn
 
-from deployer import transfer
-from deployer.connection import Connection
-from deployer.frontend import Frontend, HeldLock, read_timeout_s
+from deployer.frontend import Frontend, HeldLock
 from deployer.health import Health
 from deployer.plan import Plan
-from deployer.probe import probe, quietly
 from deployer.transfer import Job, Work
-from slots import answers, scripts
+from deployer.trips import Connect, Trips
 from slots.actions import (
     Action,
     Arm,
-    Baseline,
     Check,
-    Confirm,
-    Cover,
-    Disarm,
-    Drain,
-    Erase,
-    Fill,
     Flip,
-    HostAction,
     Judge,
     Mount,
     Patch,
-    Preflight,
     Prove,
     Restart,
-    Seal,
     Stage,
-    Unmount,
 )
 from slots.errors import (
     HostError,
@@ -54,17 +39,13 @@ from slots.errors import (
     VerificationError,
 )
 from slots.events import Notice, step
-from slots.manifest import HEAD_BYTES
-from slots.rules import User
+from slots.probe import parse
 from slots.slot import FrontendState, SlotName, SlotSet, Verdict, active
-
-RESTART_TIMEOUT_S = 120.0  # for each service
-TRIAL_GRACE_S = 10.0  # to end what does not end by itself
 
 Replan = Callable[[SlotSet, FrontendState], Plan | Refused | LockedError]
 
 
-Connect = Callable[[], AbstractContextManager[Connection]]
+Run = Callable[[Action, Sequence[Action]], None]
 
 
 def execute(
@@ -75,12 +56,12 @@ def execute(
     `again` connects once more, as anybody would: what is confirmed is within reach.
     """
     with locked(frontend) as lock:
-        frontend, plan = _plan_again(frontend, shown, replan)
-        work.stop_point()
-        job = Job(frontend, lock.token, work)
-        run = partial(_run_action, job, health=Health(frontend), again=again)
-        perform(plan, run, work.stop_point, _teller(frontend))
-        return _read_back(frontend, plan)
+        state = parse(lock.probed, frontend.slots)
+        plan = _plan_again(frontend, state, shown, replan)
+        job = Job(frontend, lock.token, work, state)
+        with closing(Trips(job, Health(frontend), again)) as trips:
+            perform(plan, trips.run, trips.stop_point, _teller(frontend))
+            return _read_back(frontend, plan, trips)
 
 
 def holder() -> str:
@@ -99,26 +80,18 @@ def locked(frontend: Frontend) -> Iterator[HeldLock]:
         lock.release()
 
 
-def _plan_again(frontend: Frontend, shown: Plan, replan: Replan) -> tuple[Frontend, Plan]:
+def _plan_again(frontend: Frontend, state: FrontendState, shown: Plan, replan: Replan) -> Plan:
     """Plan anew under the lock: what was shown must still be what is to be done."""
-    with step(frontend.emit, "probe", frontend.host.name):
-        frontend, state = _asked(frontend)
-        match replan(frontend.slots, replace(state, lock=None)):  # the lock is ours now
-            case Plan() as plan if plan.same_work(shown):
-                return frontend, plan
-            case Plan():
-                raise HostError(
-                    "the frontend changed since its plan was shown; nothing was done",
-                    hint="deploy again",
-                )
-            case refusal:
-                raise refusal
-
-
-def _asked(frontend: Frontend) -> tuple[Frontend, FrontendState]:
-    """Probe again; what a probe notices was shown with the plan."""
-    probed, state = probe(quietly(frontend))
-    return replace(probed, emit=frontend.emit), state
+    match replan(frontend.slots, replace(state, lock=None)):  # the lock is ours now
+        case Plan() as plan if plan.same_work(shown):
+            return plan
+        case Plan():
+            raise HostError(
+                "the frontend changed since its plan was shown; nothing was done",
+                hint="deploy again",
+            )
+        case refusal:
+            raise refusal
 
 
 def _teller(frontend: Frontend) -> Callable[[str], None]:
@@ -127,11 +100,13 @@ def _teller(frontend: Frontend) -> Callable[[str], None]:
 
 def perform(
     plan: Plan,
-    run: Callable[[Action], None],
+    run: Run,
     stop_point: Callable[[], None],
     tell: Callable[[str], None],
 ) -> None:
     """Run the actions; before the flip a failure changes nothing, behind it the plan is undone.
+
+    `run` takes an action and those that follow if all goes well: they may go together.
 
     Where a short cut to the image fails, the whole image is written instead, once.
     """
@@ -146,7 +121,7 @@ def perform(
         if stragglers is not None and isinstance(action, Judge):
             continue  # not yet: the next deploy restarts and drains again
         try:
-            _attempt(plan, action, run, flipped=flipped)
+            _attempt(plan, action, waiting, run, flipped=flipped)
         except StragglersError as error:
             if not flipped:
                 raise
@@ -164,24 +139,38 @@ def perform(
         )
 
 
-def _attempt(plan: Plan, action: Action, run: Callable[[Action], None], *, flipped: bool) -> None:
+def _attempt(
+    plan: Plan, action: Action, waiting: Sequence[Action], run: Run, *, flipped: bool
+) -> None:
     """Run one action; what fails behind the flip and speaks against the image is undone."""
     try:
-        run(action)
+        run(action, waiting)
     except RolledBackError:
         raise  # by the guard: there is nothing left to undo
-    except (UnreachableError, LockedError, LockLostError) as error:
-        if not flipped:
-            raise
-        raise HostError(
-            f"{error.message}, after the flip: slot {plan.target} serves "
-            f"{plan.image.release}, not yet checked",
-            hint=_what_next(plan),
-        ) from error
+    except UnreachableError as error:
+        if not flipped and isinstance(action, Arm):  # the flip goes with it
+            raise HostError(
+                f"{error.message}, in the switch: slot {plan.target} may serve "
+                f"{plan.image.release} already",
+                hint=_what_next(plan),
+            ) from error
+        _after_the_flip(plan, error, flipped=flipped)
+    except (LockedError, LockLostError) as error:
+        _after_the_flip(plan, error, flipped=flipped)
     except ProductError as error:
         if not flipped or not _doubts_the_image(action):
             raise
         _undo(plan, run, error)
+
+
+def _after_the_flip(plan: Plan, error: ProductError, *, flipped: bool) -> NoReturn:
+    if not flipped:
+        raise error
+    raise HostError(
+        f"{error.message}, after the flip: slot {plan.target} serves "
+        f"{plan.image.release}, not yet checked",
+        hint=_what_next(plan),
+    ) from error
 
 
 def _calls_for_the_whole(action: Action, error: ProductError, fallback: list[Action]) -> bool:
@@ -209,7 +198,7 @@ def _doubts_the_image(action: Action) -> bool:
     return isinstance(action, Flip | Restart | Check)
 
 
-def _undo(plan: Plan, run: Callable[[Action], None], cause: ProductError) -> NoReturn:
+def _undo(plan: Plan, run: Run, cause: ProductError) -> NoReturn:
     """Go back to the slot that served before; raises RolledBackError, or what prevents that."""
     message = cause.message
     if not plan.undo:
@@ -219,11 +208,11 @@ def _undo(plan: Plan, run: Callable[[Action], None], cause: ProductError) -> NoR
         ) from cause
     back = plan.target.other
     trouble: list[tuple[Action, ProductError]] = []
-    for action in plan.undo:
+    for number, action in enumerate(plan.undo, start=1):
         if trouble and action == Judge(back, Verdict.GOOD):
             continue  # not on this evidence: the next deploy of it restarts and checks again
         try:
-            run(action)
+            run(action, plan.undo[number:])
         except RolledBackError:
             raise  # the guard was faster
         except ProductError as error:
@@ -251,113 +240,10 @@ def _doubt(plan: Plan, trouble: list[tuple[Action, ProductError]]) -> str:
     )
 
 
-def _run_action(job: Job, action: Action, health: Health, again: Connect) -> None:
-    """Run one action on the frontend."""
-    frontend, name = job.frontend, type(action).__name__.lower()
-    with step(frontend.emit, name, frontend.host.name, _total(action)) as detail:
-        detail.extend(_run(job, action, health, again))
-
-
-def _total(action: Action) -> int | None:
-    """Return how many bytes an action moves, if that is worth a progress bar."""
-    match action:
-        case Fill(artefact=artefact):
-            return artefact.size_bytes - HEAD_BYTES
-        case Stage(size_bytes=size_bytes):
-            return size_bytes
-        case _:
-            return None
-
-
-def _run(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
-    job: Job, action: Action, health: Health, again: Connect
-) -> list[str]:
-    """Return what is worth telling of an action that went well."""
-    frontend = job.frontend
-    match action:
-        case Check():
-            return [health.check()]
-        case Baseline():
-            return [health.before()]
-        case Preflight(trials=trials):
-            longest_s = sum(TRIAL_GRACE_S + one.deadline_s for one in trials)
-            answer = _ask(job, action, frontend.host.ssh.command_timeout_s + longest_s)
-            return list(answer.all("passed"))
-        case Fill():
-            return transfer.bring_image(job, action)
-        case Seal():
-            return transfer.push_head(job, action)
-        case Stage():
-            return transfer.bring_pack(job, action)
-        case Patch(slot, artefact=artefact):
-            _ask(job, action, read_timeout_s(frontend.host, 2 * artefact.size_bytes))
-            return [f"from slot {slot.other} and the pack"]
-        case Prove(size_bytes=size_bytes, sha256=sha256):
-            _ask(job, action, read_timeout_s(frontend.host, size_bytes))
-            return [f"read back, SHA-256 {sha256[:16]}…"]
-        case Restart(services=services):
-            timeout_s = sum(RESTART_TIMEOUT_S + one.deadline_s for one in services)
-            return _told(_ask(job, action, RESTART_TIMEOUT_S + timeout_s))
-        case Drain(services=services, deadline_s=deadline_s):
-            longest_s = max((deadline_s, *(one.deadline_s for one in services)))
-            answer = _ask(job, action, frontend.host.ssh.command_timeout_s + longest_s)
-            return [_drained(answer, action)]
-        case Arm(slot, _, seconds, _):
-            _arm(job, action)
-            return [f"goes back to slot {slot.other} unless confirmed within {seconds} s"]
-        case Confirm():
-            with again() as connection:
-                anew = replace(frontend, connection=connection)
-                _ask(replace(job, frontend=anew), action, None)
-            return ["over a new connection"]
-        case Unmount() | Erase() | Mount() | Cover() | Judge() | Disarm():
-            _ask(job, action, None)
-            return []
-        case Flip(slot):
-            _ask(job, action, None)
-            return [f"{frontend.slots.link} -> {frontend.slots.target(slot)}"]
-        case _:
-            assert_never(action)
-
-
-def _told(answer: answers.Answer) -> list[str]:
-    """Return what the rules did."""
-    words = {
-        "reloaded": "reloaded {}",
-        "restarted": "restarted {}",
-        "ended": "ended {}",
-        "waiting": "waits for {}",
-        "kept": "{} does not use the old slot",
-    }
-    return [text.format(name) for key, text in words.items() for name in answer.all(key)]
-
-
-def _drained(answer: answers.Answer, drain: Drain) -> str:
-    """Return that nothing uses the old slot; StragglersError names who does."""
-    left = [User.parse(line) for line in answer.all("straggler")]
-    if left:
-        names = ", ".join(f"process {one.pid} {one.command} ({one.user})" for one in left)
-        raise StragglersError(
-            f"slot {drain.left} is still used by {names}",
-            hint="end that, then deploy again; or name it in a rule (services) of the inventory",
-        )
-    return f"nothing uses slot {drain.left} after {answer.first('drained')} s"
-
-
-def _ask(job: Job, action: HostAction, timeout_s: float | None) -> answers.Answer:
-    return job.frontend.do(action, job.token, timeout_s=timeout_s)
-
-
-def _arm(job: Job, action: Arm) -> None:
-    frontend = job.frontend
-    payload = scripts.guard_payload(frontend.library, frontend.slots, action, job.token)
-    frontend.do(action, job.token, (payload,))
-
-
-def _read_back(frontend: Frontend, plan: Plan) -> FrontendState:
+def _read_back(frontend: Frontend, plan: Plan, trips: Trips) -> FrontendState:
     """Believe no step: ask the frontend what serves now."""
     with step(frontend.emit, "reread", frontend.host.name) as detail:
-        _, state = _asked(frontend)
+        state = parse(trips.probe(), frontend.slots)
         status = state.status(plan.target)
         proof = status.proof.sha256 if status.proof else ""
         if active(frontend.slots, state) is not plan.target or not status.mounted:

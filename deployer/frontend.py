@@ -3,20 +3,22 @@
 import gzip
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from deployer.connection import Connection, Payload, Session
+from deployer.connection import Completed, Connection, Payload, Session
 from deployer.inventory import Host
 from slots import answers, calls, scripts
 from slots.actions import HostAction
-from slots.errors import LockedError, UnreachableError
+from slots.errors import UnreachableError
 from slots.events import Emit, Notice
 from slots.platform import PLATFORMS, Platform
 from slots.slot import SlotSet
 
 READ_BYTES_PER_S = 4 << 20  # the slowest disk that we wait for
 LOCK_TIMEOUT_S = 30.0
+END_TIMEOUT_S = 10.0  # of a script that says no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +69,34 @@ class Frontend:
         completed = self.connection.run(starter, chain(body, payload), timeout_s=timeout_s)
         answer = answers.answer(completed.stdout, nonce)
         if not answer.complete:
-            last = completed.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            said = f": {last[0][:200]}" if last else ""
-            raise UnreachableError(
-                f"{self.host.name}: broke off before it had answered "
-                f"(status {completed.status}){said}"
-            )
-        for notice in answer.all("notice"):
-            self.emit(Notice(notice, self.host.name))
+            raise _broken_off(self.host.name, completed)
+        self.tell_notices(answer)
         return answer
+
+    def set_out(self, verbs: Sequence[str]) -> "Trip":
+        """Start several verbs as one script; each is run if those before it did their work."""
+        nonce = secrets.token_hex(8)
+        script = scripts.script(self.platform, self.slots, calls.trip(verbs), nonce)
+        session = self.connection.start(*self._packed(script))
+        return Trip(self.host.name, session, answers.Hearing(nonce))
 
     def lock(self, holder: str) -> "HeldLock":
         """Take the set's lock and hold it until the returned lock is released."""
-        token, nonce = secrets.token_hex(8), secrets.token_hex(8)
-        script = scripts.script(self.platform, self.slots, calls.lock_call(holder, token), nonce)
-        session = self.connection.start(*self._packed(script))
+        token = secrets.token_hex(8)
+        call = calls.lock_and_probe_call(holder, token, self.slots.services)
+        trip = self.set_out((call,))
         try:
-            self._await_lock(session, token, nonce)
+            self.tell_notices(trip.done(LOCK_TIMEOUT_S))
+            probed = trip.done(self.host.ssh.command_timeout_s)
         except BaseException:
-            session.close()
+            trip.close()
             raise
-        return HeldLock(token, session)
+        return HeldLock(token, probed, trip)
+
+    def tell_notices(self, answer: answers.Answer) -> None:
+        """Pass on what the host notes."""
+        for notice in answer.all("notice"):
+            self.emit(Notice(notice, self.host.name))
 
     def _packed(self, script: bytes) -> tuple[bytes, tuple[bytes, ...]]:
         """Return a short script, and the script itself, gzipped, as what it reads and runs.
@@ -100,32 +109,64 @@ class Frontend:
         body = gzip.compress(script, mtime=0)
         return f'eval "$(dd bs=1 count={len(body)} 2>/dev/null | gzip -dc)"'.encode(), (body,)
 
-    def _await_lock(self, session: Session, token: str, nonce: str) -> None:
-        heard = b""
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while ("locked", token) not in answers.begun(heard, nonce):
-            line = session.readline(max(0.1, deadline - time.monotonic()))
-            heard += line
-            answer = answers.answer(heard, nonce)
-            if line and not answer.complete:
-                continue
-            error = answers.error_of(answer, self.host.name)
-            raise error or LockedError(f"{self.host.name}: the lock was let go at once")
-        for key, value in answers.begun(heard, nonce):
-            if key == "notice":
-                self.emit(Notice(value, self.host.name))
+
+@dataclass(frozen=True, slots=True)
+class Trip:
+    """Verbs on their way in one script: it is fed their payloads, and each answers in turn."""
+
+    host: str
+    session: Session
+    hearing: answers.Hearing
+
+    def done(self, timeout_s: float) -> answers.Answer:
+        """Return the answer of the next verb; its refusal or failure is raised."""
+        answer = self.answer(timeout_s)
+        error = answers.error_of(answer, self.host)
+        if error is not None:
+            raise error
+        return answer
+
+    def answer(self, timeout_s: float) -> answers.Answer:
+        """Return the answer of the next verb, be it a failure: then it was the last."""
+        deadline = time.monotonic() + timeout_s
+        while line := self.session.readline(max(0.1, deadline - time.monotonic())):
+            answer = self.hearing.hear(line)
+            if answer is not None:
+                return answer
+        raise _broken_off(self.host, self.session.completed(END_TIMEOUT_S))
+
+    def send(self, payload: Payload) -> None:
+        """Send a payload; it is dropped if the verbs have ended."""
+        self.session.send(payload)
+
+    def end_payload(self) -> None:
+        """Say that no further payload comes."""
+        self.session.end_input()
+
+    def close(self) -> None:
+        """Let it come to its end, and forget it."""
+        self.session.close()
 
 
 @dataclass(frozen=True, slots=True)
 class HeldLock:
-    """The lock of a set on a frontend, as long as its session lives."""
+    """The lock of a set on a frontend, as long as its script lives; and a probe behind it."""
 
     token: str
-    session: Session
+    probed: answers.Answer
+    trip: Trip
 
     def release(self) -> None:
         """Let it go."""
-        self.session.close()
+        self.trip.close()
+
+
+def _broken_off(host: str, completed: Completed) -> UnreachableError:
+    last = completed.stderr.decode(errors="replace").strip().splitlines()[-1:]
+    said = f": {last[0][:200]}" if last else ""
+    return UnreachableError(
+        f"{host}: broke off before it had answered (status {completed.status}){said}"
+    )
 
 
 def read_timeout_s(host: Host, size_bytes: int) -> float:

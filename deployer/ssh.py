@@ -1,70 +1,40 @@
-"""A Connection over paramiko; the only file that knows it.
+"""A Connection over paramiko: what runs through a login (deployer/login.py makes it).
 
-Host keys are always checked. Each wait has a deadline: a frontend that is half dead costs seconds,
-not the rollout. One connection per host carries the lock's session and every script after it.
+Each wait has a deadline: a frontend that is half dead costs seconds, not the rollout. One
+connection per host carries the lock's session and every script after it.
 """
 
-import getpass
 import logging
-import os
-import socket
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import chain
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 import paramiko
 
-from deployer import known_hosts
 from deployer.connection import (
     STDERR_LIMIT_BYTES,
     STDOUT_LIMIT_BYTES,
-    AnotherKeyError,
     Completed,
     Payload,
     Session,
 )
 from deployer.inventory import Host, SshSettings
-from slots.errors import ConfigError, UnreachableError
-from slots.events import Emit, Notice
+from deployer.login import log_in, phrase, resolve
+from slots.errors import UnreachableError
+from slots.events import Emit
 from slots.scripts import command_line
 
 PIECE_BYTES = 32_704  # the largest that fits one SSH packet of 32 KiB with its head
 POLL_S = 0.2
-KEEPALIVE_S = 15
-LOST_AFTER_S = 60  # unacknowledged bytes for this long: the kernel gives the connection up
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
-IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
-SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
-MAX_JUMPS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One sshd to log in to, with everything that inventory and ssh_config say of it."""
-
-    label: str  # what the admin calls it
-    address: str
-    port: int
-    user: str
-    key_name: str  # how known_hosts knows it
-    identity_files: tuple[Path, ...]
-    known_hosts: tuple[Path, ...]
-    jumps: tuple[str, ...]
-
-
-def resolve(host: Host, emit: Emit) -> Target:
-    """Return where and how to log in: the inventory first, then ~/.ssh/config, then ssh's own."""
-    return _target(host.name, host.address, host.ssh, emit)
+LAST_WORDS_S = 2.0
 
 
 def connect(host: Host, emit: Emit) -> "SshConnection":
     """Log in to a host; UnreachableError says in one line why that failed."""
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # it logs what we raise
-    transports = _log_in(resolve(host, emit), host.ssh, emit, MAX_JUMPS)
+    transports = log_in(resolve(host, emit), host.ssh, emit)
     return SshConnection(host.name, transports, host.ssh)
 
 
@@ -77,27 +47,24 @@ class SshConnection:
         self._name = name
         self._transports = transports  # the last one is the host's, those before are jump hosts
         self._settings = settings
+        self._ahead: paramiko.Channel | None = None
 
     def run(self, script: bytes, payload: Payload = (), *, timeout_s: float) -> Completed:
         """Run a script, feed it the payload, wait for its end."""
-        channel = self._open(script)
-        output = _Output()
+        running = self._begin(script)
         try:
-            for piece in chain((script,), payload):
-                if not self._send(channel, piece, output):
-                    break
-            self._end_input(channel)
-            self._wait(channel, output, timeout_s)
-            return output.completed(channel.exit_status)
+            running.send(payload)
+            running.end_input()
+            return running.completed(timeout_s)
         finally:
-            channel.close()
+            running.hang_up()
 
     def start(self, script: bytes, payload: Payload = ()) -> Session:
         """Start a script, feed it the payload, leave its stdin open."""
-        channel = self._open(script)
-        for piece in chain((script,), payload):
-            self._send(channel, piece, _Output())
-        return _SshSession(self._name, channel)
+        running = self._begin(script)
+        running.send(payload)
+        self._open_ahead()
+        return running
 
     @property
     def alive(self) -> bool:
@@ -120,30 +87,108 @@ class SshConnection:
     ) -> None:
         self.close()
 
-    def _open(self, script: bytes) -> paramiko.Channel:
+    def _begin(self, script: bytes) -> "_Running":
+        channel, self._ahead = self._ahead, None
         try:
-            channel = self._transports[-1].open_session(timeout=self._settings.connect_timeout_s)
+            if channel is None or channel.closed:
+                channel = self._opened()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._lost(f"opens no further session: {_phrase(error)}") from error
+            raise self._lost(f"opens no further session: {phrase(error)}") from error
         channel.settimeout(self._settings.connect_timeout_s)
         try:
             channel.exec_command(command_line(len(script)))
         except (paramiko.SSHException, OSError, EOFError) as error:
             channel.close()
-            raise self._lost(f"refuses to run a command: {_phrase(error)}") from error
-        return channel
+            raise self._lost(f"refuses to run a command: {phrase(error)}") from error
+        running = _Running(self._name, self._transports[-1], channel, self._settings)
+        running.send((script,))
+        return running
 
-    def _send(self, channel: paramiko.Channel, piece: bytes | memoryview, out: "_Output") -> bool:
+    def _open_ahead(self) -> None:
+        """Open the next script's channel while the host is busy with this one.
+
+        It saves a round trip. An sshd that has no further session for us is asked when it must.
+        """
+        if self._ahead is None:
+            with suppress(paramiko.SSHException, OSError, EOFError):
+                self._ahead = self._opened()
+
+    def _opened(self) -> paramiko.Channel:
+        return self._transports[-1].open_session(timeout=self._settings.connect_timeout_s)
+
+    def _lost(self, what: str) -> UnreachableError:
+        return UnreachableError(f"{self._name}: {what}")
+
+
+class _Running:
+    """A running script. See Session."""
+
+    def __init__(
+        self,
+        name: str,
+        transport: paramiko.Transport,
+        channel: paramiko.Channel,
+        settings: SshSettings,
+    ) -> None:
+        self._name, self._transport, self._channel = name, transport, channel
+        self._settings = settings
+        self._output = _Output()
+        self._ended_at: float | None = None
+
+    def send(self, payload: Payload) -> None:
+        for piece in payload:
+            if not self._send(piece):
+                break
+
+    def end_input(self) -> None:
+        try:
+            self._channel.shutdown_write()
+        except (OSError, EOFError):
+            self._ended_early()
+
+    def readline(self, timeout_s: float) -> bytes:
+        deadline = time.monotonic() + timeout_s
+        goes_on = True
+        while (line := self._output.line()) is None:
+            if not goes_on:
+                return self._output.rest()
+            goes_on = self._read(deadline, timeout_s)
+        return line
+
+    def completed(self, timeout_s: float) -> Completed:
+        """Take output until it ends; a child that keeps it open does not outstay its script."""
+        deadline = time.monotonic() + timeout_s
+        while self._read(deadline, timeout_s):
+            pass
+        self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))
+        self._output.take(self._channel)
+        if self._channel.exit_status == -1 and not self._transport.is_active():
+            raise self._lost("lost the connection")
+        return self._output.completed(self._channel.exit_status)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        try:
+            self._channel.shutdown_write()
+            self._channel.status_event.wait(timeout_s)
+        except (OSError, EOFError):
+            pass  # it is gone already
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Let it go, whether it has ended or not."""
+        self._channel.close()
+
+    def _send(self, piece: bytes | memoryview) -> bool:
         """Send one piece whole while taking what comes back; False: the script has ended."""
         rest = memoryview(piece)
         deadline = time.monotonic() + self._settings.stall_timeout_s
-        channel.settimeout(POLL_S)
+        self._channel.settimeout(POLL_S)
         while rest:
-            out.take(channel)
-            if channel.closed or channel.exit_status_ready():
+            self._output.take(self._channel)
+            if self._channel.closed or self._channel.exit_status_ready():
                 return self._ended_early()
             try:
-                sent = channel.send(bytes(rest[:PIECE_BYTES]))
+                sent = self._channel.send(bytes(rest[:PIECE_BYTES]))
             except TimeoutError:
                 if time.monotonic() > deadline:
                     stall_s = self._settings.stall_timeout_s
@@ -156,76 +201,34 @@ class SshConnection:
         return True
 
     def _ended_early(self) -> bool:
-        if not self._transports[-1].is_active():
+        if not self._transport.is_active():
             raise self._lost("lost the connection")
         return False
 
-    def _end_input(self, channel: paramiko.Channel) -> None:
+    def _read(self, deadline: float, timeout_s: float) -> bool:
+        """Take what has come, or wait for more; False: there will be no more."""
+        self._output.take(self._channel)
+        self._channel.settimeout(min(POLL_S, max(0.01, deadline - time.monotonic())))
         try:
-            channel.shutdown_write()
-        except (OSError, EOFError):
-            self._ended_early()
+            data = self._channel.recv(PIECE_BYTES)
+        except TimeoutError:
+            if self._outstays():
+                return False
+            if time.monotonic() > deadline:
+                raise self._lost(f"did not answer within {timeout_s:g} s") from None
+            return True
+        self._output.add(data)
+        return bool(data)
 
-    def _wait(self, channel: paramiko.Channel, out: "_Output", timeout_s: float) -> None:
-        """Take output until it ends; a child that keeps it open does not outstay its script."""
-        deadline = time.monotonic() + timeout_s
-        channel.settimeout(POLL_S)
-        while True:
-            out.take(channel)
-            try:
-                data = channel.recv(PIECE_BYTES)
-            except TimeoutError:
-                if channel.exit_status_ready():
-                    break
-                if time.monotonic() > deadline:
-                    raise self._lost(f"did not answer within {timeout_s:g} s") from None
-                continue
-            if not data:
-                break
-            out.add(data)
-        channel.status_event.wait(max(0.0, deadline - time.monotonic()))
-        out.take(channel)
-        if channel.exit_status == -1 and not self._transports[-1].is_active():
-            raise self._lost("lost the connection")
+    def _outstays(self) -> bool:
+        """Tell whether the script ended a while ago: sshd may say that before its last words."""
+        if not self._channel.exit_status_ready():
+            return False
+        self._ended_at = self._ended_at or time.monotonic()
+        return time.monotonic() - self._ended_at > LAST_WORDS_S
 
     def _lost(self, what: str) -> UnreachableError:
         return UnreachableError(f"{self._name}: {what}")
-
-
-class _SshSession:
-    """A running script. See Session."""
-
-    def __init__(self, name: str, channel: paramiko.Channel) -> None:
-        self._name = name
-        self._channel = channel
-        self._buffer = b""
-
-    def readline(self, timeout_s: float) -> bytes:
-        deadline = time.monotonic() + timeout_s
-        while b"\n" not in self._buffer:
-            self._channel.settimeout(max(0.01, deadline - time.monotonic()))
-            if self._channel.recv_stderr_ready():
-                self._channel.recv_stderr(PIECE_BYTES)
-            try:
-                data = self._channel.recv(PIECE_BYTES)
-            except TimeoutError as error:
-                raise UnreachableError(
-                    f"{self._name}: did not answer within {timeout_s:g} s"
-                ) from error
-            if not data:
-                line, self._buffer = self._buffer, b""
-                return line
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line + b"\n"
-
-    def close(self, timeout_s: float = 10.0) -> None:
-        try:
-            self._channel.shutdown_write()
-            self._channel.status_event.wait(timeout_s)
-        except (OSError, EOFError):
-            pass  # it is gone already
-        self._channel.close()
 
 
 @dataclass(slots=True)
@@ -245,6 +248,20 @@ class _Output:
     def add(self, data: bytes) -> None:
         self._append(self.stdout, data, STDOUT_LIMIT_BYTES)
 
+    def line(self) -> bytes | None:
+        """Give the first line away, if all of it is there."""
+        line, newline, _ = self.stdout.partition(b"\n")
+        if not newline:
+            return None
+        del self.stdout[: len(line) + 1]
+        return bytes(line + newline)
+
+    def rest(self) -> bytes:
+        """Give away what is left."""
+        left = bytes(self.stdout)
+        self.stdout.clear()
+        return left
+
     def _append(self, kept: bytearray, data: bytes, limit: int) -> None:
         room = limit - len(kept)
         kept += data[:room]
@@ -252,312 +269,3 @@ class _Output:
 
     def completed(self, status: int) -> Completed:
         return Completed(status, bytes(self.stdout), bytes(self.stderr), self.cut)
-
-
-# --- where to log in ---
-
-
-def _target(label: str, address: str, settings: SshSettings, emit: Emit) -> Target:
-    path = settings.config or Path.home() / ".ssh/config"
-    config = _ssh_config(path, address, required=settings.config is not None)
-    if "include" in config:
-        emit(Notice(f"Include in {path} is not read: name the included file as ssh.config", label))
-    if config.get("proxycommand", "none") != "none":
-        raise ConfigError(
-            f"{label}: ProxyCommand in {path} is not supported", hint="use ProxyJump instead"
-        )
-    port = settings.port or int(str(config.get("port", 22)))
-    name = str(config.get("hostname", address))
-    files = tuple(Path(one).expanduser() for one in config.get("identityfile", ()))
-    jump = str(config.get("proxyjump", "none"))
-    return Target(
-        label=label,
-        address=name,
-        port=port,
-        user=settings.user or str(config.get("user", "")) or getpass.getuser(),
-        key_name=str(config.get("hostkeyalias", "")) or known_hosts.host_id(name, port),
-        identity_files=settings.identity_files or files,
-        known_hosts=settings.known_hosts or _default_known_hosts(config),
-        jumps=() if jump == "none" else tuple(jump.split(",")),
-    )
-
-
-def _ssh_config(path: Path, address: str, *, required: bool) -> dict[str, str | list[str]]:
-    try:
-        return dict(paramiko.SSHConfig.from_path(str(path)).lookup(address))
-    except FileNotFoundError as error:
-        if required:
-            raise ConfigError(f"there is no ssh configuration {path}") from error
-        return {}
-    except (OSError, UnicodeDecodeError, paramiko.SSHException, ValueError) as error:
-        raise ConfigError(
-            f"ssh configuration {path} cannot be used: {_phrase(error)}",
-            hint="name another with ssh.config in the inventory",
-        ) from error
-
-
-def _default_known_hosts(config: dict[str, str | list[str]]) -> tuple[Path, ...]:
-    named = str(config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
-    return (*(Path(one).expanduser() for one in named.split()), SYSTEM_KNOWN_HOSTS)
-
-
-# --- logging in ---
-
-
-def _log_in(
-    target: Target, settings: SshSettings, emit: Emit, jumps_left: int
-) -> tuple[paramiko.Transport, ...]:
-    """Log in to a target, through its jump hosts: all transports, the target's last."""
-    if not target.jumps:
-        return (_authenticated(_socket(target, settings), target, settings),)
-    if jumps_left == 0:
-        raise ConfigError(f"{target.label}: more than {MAX_JUMPS} jump hosts, or a circle of them")
-    *before, jump = target.jumps
-    through = _jump_target(jump, settings, emit)
-    through = replace(through, jumps=tuple(before) or through.jumps)
-    transports = _log_in(through, settings, emit, jumps_left - 1)
-    try:
-        channel = transports[-1].open_channel(
-            "direct-tcpip",
-            (target.address, target.port),
-            ("127.0.0.1", 0),
-            timeout=settings.connect_timeout_s,
-        )
-        return (*transports, _authenticated(channel, target, settings))
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        _close(transports)
-        raise UnreachableError(
-            f"{target.label}: not reached through {jump}: {_phrase(error)}"
-        ) from error
-    except UnreachableError:
-        _close(transports)
-        raise
-
-
-def _jump_target(jump: str, settings: SshSettings, emit: Emit) -> Target:
-    user, _, place = jump.rpartition("@")
-    name, _, port = place.rpartition(":") if place.count(":") == 1 else (place, "", "")
-    own = replace(settings, user=user or None, port=int(port) if port.isdigit() else None)
-    return _target(f"jump host {name}", name.strip("[]"), own, emit)
-
-
-def _close(transports: tuple[paramiko.Transport, ...]) -> None:
-    for transport in reversed(transports):
-        transport.close()
-
-
-def _socket(target: Target, settings: SshSettings) -> socket.socket:
-    where = f"{target.label}: {target.address} port {target.port}"
-    try:
-        sock = socket.create_connection((target.address, target.port), settings.connect_timeout_s)
-    except socket.gaierror as error:
-        raise UnreachableError(
-            f"{target.label}: the name {target.address} is unknown: {error.strerror}",
-            hint="give the host its `address` in the inventory, or a HostName in the ssh_config",
-        ) from error
-    except TimeoutError as error:
-        raise UnreachableError(
-            f"{where} did not answer within {settings.connect_timeout_s:g} s",
-            hint="is it up, and does a firewall let us through? the others go on without it",
-        ) from error
-    except ConnectionRefusedError as error:
-        raise UnreachableError(
-            f"{where} refused the connection: no sshd there",
-            hint="start sshd on it, or correct its `port` in the inventory",
-        ) from error
-    except OSError as error:
-        raise UnreachableError(
-            f"{where} is not reachable: {error.strerror or error}",
-            hint="is it up, and is there a route? the others go on without it",
-        ) from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_AFTER_S * 1000)
-    return sock
-
-
-def _authenticated(
-    sock: "socket.socket | paramiko.Channel", target: Target, settings: SshSettings
-) -> paramiko.Transport:
-    known = _known_keys(target.known_hosts)
-    try:
-        transport = paramiko.Transport(sock)
-    except (paramiko.SSHException, OSError) as error:
-        sock.close()
-        raise UnreachableError(f"{target.label}: no SSH there: {_phrase(error)}") from error
-    try:
-        _negotiate(transport, target, known, settings)
-        _check_host_key(transport, target, known)
-        _authenticate(transport, target)
-    except BaseException:
-        transport.close()
-        raise
-    transport.set_keepalive(KEEPALIVE_S)
-    return transport
-
-
-def _negotiate(
-    transport: paramiko.Transport,
-    target: Target,
-    known: tuple[known_hosts.KnownKey, ...],
-    settings: SshSettings,
-) -> None:
-    options = transport.get_security_options()
-    options.ciphers = tuple(one for one in CIPHERS if one in options.ciphers)
-    options.key_types = _preferred_types(
-        tuple(options.key_types), known_hosts.key_types(known, target.key_name)
-    )
-    transport.banner_timeout = settings.connect_timeout_s
-    transport.handshake_timeout = settings.connect_timeout_s
-    transport.auth_timeout = settings.connect_timeout_s
-    transport.channel_timeout = settings.connect_timeout_s
-    try:
-        transport.start_client(timeout=settings.connect_timeout_s)
-        transport.get_remote_server_key()  # start_client returns silently when its time is up
-    except (paramiko.SSHException, OSError, EOFError) as error:
-        raise UnreachableError(
-            f"{target.label}: {target.address} port {target.port} does not speak SSH with us: "
-            f"{_phrase(error)}",
-            hint="is that the port of its sshd? `port` in the inventory names it",
-        ) from error
-
-
-def _preferred_types(supported: tuple[str, ...], written: tuple[str, ...]) -> tuple[str, ...]:
-    """Ask for the types of host key that are written down first."""
-    names = {"rsa-sha2-512": "ssh-rsa", "rsa-sha2-256": "ssh-rsa"}
-    first = tuple(one for one in supported if names.get(one, one) in written)
-    return first + tuple(one for one in supported if one not in first)
-
-
-def _known_keys(files: tuple[Path, ...]) -> tuple[known_hosts.KnownKey, ...]:
-    return tuple(key for path in files for key in _keys_of(path))
-
-
-def _keys_of(path: Path) -> Iterator[known_hosts.KnownKey]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ConfigError(f"known hosts {path} cannot be read: {error.strerror}") from error
-    yield from known_hosts.parse(lines, str(path))
-
-
-def _check_host_key(
-    transport: paramiko.Transport, target: Target, known: tuple[known_hosts.KnownKey, ...]
-) -> None:
-    key = transport.get_remote_server_key()
-    text = key.get_base64()
-    shown = f"{key.get_name()} {known_hosts.fingerprint(text)}"
-    match known_hosts.judge(known, target.key_name, key.get_name(), text):
-        case known_hosts.Trusted():
-            return
-        case known_hosts.Unknown():
-            port = "" if target.port == 22 else f" -p {target.port}"
-            raise UnreachableError(
-                f"{target.label}: the host key of {target.key_name} is unknown ({shown})",
-                hint=f"if that fingerprint is right: "
-                f"ssh-keyscan{port} {target.address} >> {target.known_hosts[0]}",
-            )
-        case known_hosts.Changed(place):
-            raise AnotherKeyError(
-                f"{target.label}: the host key of {target.key_name} has changed: it shows {shown}, "
-                f"{place} says another",
-                hint="someone may be in between; if the host was set up anew, remove that line",
-            )
-        case known_hosts.Revoked(place):
-            raise UnreachableError(
-                f"{target.label}: the host key of {target.key_name} ({shown}) "
-                f"is revoked in {place}",
-                hint="do not trust it: the host needs a new key",
-            )
-
-
-def _authenticate(transport: paramiko.Transport, target: Target) -> None:
-    tried: list[str] = []
-    for name, key in _candidates(target, tried):
-        tried.append(name)
-        try:
-            remaining = transport.auth_publickey(target.user, key)
-        except paramiko.AuthenticationException:
-            if not transport.is_active():
-                break  # too many tries: sshd has hung up
-            continue
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise UnreachableError(
-                f"{target.label}: {target.address} broke off the login as {target.user}: "
-                f"{_phrase(error)}"
-            ) from error
-        if not remaining:
-            return
-        raise UnreachableError(
-            f"{target.label}: {target.address} asks {target.user} for "
-            f"{' and '.join(remaining)} besides the key",
-            hint="deploy logs in by key alone: let its sshd ask this user for no more",
-        )
-    keys = f"tried {', '.join(tried)}" if tried else "there is no key to try"
-    raise UnreachableError(
-        f"{target.label}: {target.address} does not let {target.user} in: {keys}",
-        hint=f"ssh -p {target.port} {target.user}@{target.address} shows more; "
-        "keys come from the agent, ssh.identity_files and ~/.ssh",
-    )
-
-
-def _candidates(target: Target, tried: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
-    """Yield the keys in the order of trying: those that were named, the agent's, the user's."""
-    for path in target.identity_files:
-        yield from _key_of(path, tried, named=True)
-    if os.environ.get("SSH_AUTH_SOCK"):
-        yield from _agent_keys(tried)
-    if not target.identity_files:
-        for name in IDENTITIES:
-            yield from _key_of(Path.home() / ".ssh" / name, tried, named=False)
-
-
-def _key_of(path: Path, tried: list[str], *, named: bool) -> Iterator[tuple[str, paramiko.PKey]]:
-    try:
-        yield str(path), paramiko.PKey.from_path(str(path))
-    except FileNotFoundError:
-        if named:
-            tried.append(f"{path} (no such file)")
-    except TypeError:  # what cryptography says of a key that needs a passphrase
-        tried.append(f"{path} (needs a passphrase: ssh-add it)")
-    except (
-        paramiko.PasswordRequiredException,
-        paramiko.SSHException,
-        OSError,
-        ValueError,
-    ) as error:
-        tried.append(f"{path} ({_why_no_key(error)})")
-
-
-def _why_no_key(error: Exception) -> str:
-    if _needs_passphrase(error):
-        return "needs a passphrase: ssh-add it"
-    return _phrase(error) if isinstance(error, OSError) else "is not a private key"
-
-
-def _needs_passphrase(error: Exception) -> bool:
-    return isinstance(error, paramiko.PasswordRequiredException) or "password" in str(error).lower()
-
-
-def _agent_keys(tried: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
-    try:
-        agent = paramiko.Agent()
-    except (paramiko.SSHException, OSError) as error:
-        tried.append(f"the agent ({_phrase(error)})")
-        return
-    try:
-        for key in agent.get_keys():
-            yield f"the agent's {key.comment or key.get_name()}", key
-    finally:
-        agent.close()
-
-
-def _phrase(error: BaseException) -> str:
-    """Return an error of a library as one short line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__

@@ -6,18 +6,20 @@ that nothing on the way of its bytes needs to be trusted.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deployer.connection import Payload
 from deployer.frontend import Frontend, read_timeout_s
 from deployer.inventory import TransferSettings
 from deployer.releases import FoundRelease
 from slots import answers, calls
 from slots.actions import Fill, Seal, Stage
-from slots.errors import HostError, VerificationError
-from slots.events import Notice, Progress
+from slots.errors import HostError, ProductError, VerificationError
+from slots.events import Progress
 from slots.manifest import HEAD_BYTES
+from slots.slot import FrontendState
 
 READ_BYTES = 32_704 * 8
 TELL_EVERY_S = 0.1
@@ -85,6 +87,7 @@ class Job:
     frontend: Frontend
     token: str  # of the lock
     work: Work
+    state: FrontendState  # as it was found under the lock
 
     @property
     def settings(self) -> TransferSettings:
@@ -106,89 +109,72 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """What an action is on its host: the call of a verb, its payload, and what its answer says."""
+
+    call: str
+    timeout_s: float  # from the end of the payload on
+    payload: Payload = ()
+    payload_bytes: int = 0
+    told: Callable[[answers.Answer], list[str]] = lambda _: []
+    failed: Callable[[answers.Answer, ProductError], ProductError] = lambda _, error: error
+
+
+@dataclass(frozen=True, slots=True)
 class Way:
-    """How a pack gets into staging, and an image into its slot; each says how it went."""
+    """How a pack gets into staging, and an image into its slot."""
 
-    pack: Callable[[Job, Stage], list[str]]
-    image: Callable[[Job, Fill], list[str]]
-
-
-def bring_pack(job: Job, action: Stage) -> list[str]:
-    """Bring a pack into the staging folder; what is there already does not travel again."""
-    return _bring(job, lambda way: way.pack(job, action))
-
-
-def bring_image(job: Job, action: Fill) -> list[str]:
-    """Bring an image, behind its head, into its slot."""
-    return _bring(job, lambda way: way.image(job, action))
-
-
-def _bring(job: Job, by: Callable[[Way], list[str]]) -> list[str]:
-    settings = job.settings
-    try:
-        return by(WAYS[settings.source])
-    except MirrorsError as error:
-        if not settings.fallback_to_ssh:
-            raise
-        job.work.stop_point()
-        name = job.frontend.host.name
-        job.frontend.emit(Notice(f"{error.message}; it travels through ssh", name))
-        return by(WAYS["ssh"])
+    pack: Callable[[Job, Stage], Errand]
+    image: Callable[[Job, Fill, int], Errand]  # the number: bytes that are in the slot already
 
 
 class MirrorsError(HostError):
     """No mirror gave an object; each says why."""
 
 
-# --- pushed through the connection ---
-
-
-def push_head(job: Job, action: Seal) -> list[str]:
+def head(job: Job, action: Seal) -> Errand:
     """Send the head of an image, which is no part of a pack, and comes from no mirror."""
     call = calls.call(job.frontend.library, action, job.token)
     size_bytes = min(HEAD_BYTES, action.artefact.size_bytes)
-    _push(job, call, job.image(action), (0, size_bytes), "seal")
-    return []
+    return _pushed(job, call, job.image(action), (0, size_bytes), "seal")
 
 
-def _push_pack(job: Job, action: Stage) -> list[str]:
-    answer = job.frontend.ask(calls.staged_call(action.pack_sha256))
-    have, free_kib = int(answer.first("have", "0")), answer.first("free_kib")
-    if have == action.size_bytes:
-        return ["the pack is there"]
-    if free_kib.isdigit() and int(free_kib) * 1024 < action.size_bytes - have:
-        raise HostError(
-            f"{free_kib} KiB are free for the pack, which needs {action.size_bytes - have} bytes",
-            hint="make room there, or name another folder (staging) in the inventory",
-        )
-    have = have if have < action.size_bytes else 0
+# --- pushed through the connection ---
+
+
+def _push_pack(job: Job, action: Stage) -> Errand:
+    """Send a pack; what is there already does not travel again."""
+    have = dict(job.state.staged).get(action.pack_sha256, 0)
+    have = have if have <= action.size_bytes else 0
     call = calls.stage_call(job.token, action.pack_sha256, action.size_bytes, have)
-    _push(job, call, job.pack(action), (have, action.size_bytes), "stage")
-    return _went_on(have)
+    told = ["the pack is there"] if have == action.size_bytes else _went_on(have)
+    return _pushed(job, call, job.pack(action), (have, action.size_bytes), "stage", told)
 
 
-def _push_image(job: Job, action: Fill) -> list[str]:
+def _push_image(job: Job, action: Fill, have: int) -> Errand:
     artefact = action.artefact
-    answer = job.frontend.ask(calls.filled_call(action.slot, artefact.sha256))
-    have = int(answer.first("have", str(HEAD_BYTES)))
     call = calls.fill_call(job.token, action.slot, artefact, have)
-    _push(job, call, job.image(action), (have, artefact.size_bytes), "fill", HEAD_BYTES)
-    return _went_on(have - HEAD_BYTES)
+    told = _went_on(have - HEAD_BYTES)
+    return _pushed(job, call, job.image(action), (have, artefact.size_bytes), "fill", told)
 
 
 def _went_on(have: int) -> list[str]:
     return [f"went on behind {have} bytes of a cut transfer"] if have else []
 
 
-def _push(  # noqa: PLR0917 - a stream and where it goes
-    job: Job, call: str, path: Path, span: tuple[int, int], step: str, told_from: int = 0
-) -> None:
+def _pushed(  # noqa: PLR0917 - a stream and where it goes
+    job: Job, call: str, path: Path, span: tuple[int, int], step: str, told: Sequence[str] = ()
+) -> Errand:
     size_bytes = span[1] - span[0]
-    payload = _counted(
-        job, stream(path, *span, _buckets(job), job.work.stop_point), step, told_from
+    told_from = HEAD_BYTES if step == "fill" else 0
+    pieces = stream(path, *span, _buckets(job), job.work.stop_point)
+    return Errand(
+        call,
+        read_timeout_s(job.frontend.host, size_bytes),
+        _counted(job, pieces, step, told_from) if size_bytes else (),
+        size_bytes,
+        told=lambda _: list(told),
     )
-    timeout_s = read_timeout_s(job.frontend.host, size_bytes)
-    job.frontend.ask(call, payload, timeout_s=timeout_s)
 
 
 def _buckets(job: Job) -> tuple[Bucket, ...]:
@@ -206,10 +192,13 @@ def _counted(
         yield piece
         job.work.tally.sent_bytes += len(piece)
         end = offset + len(piece)
+        if step == "seal":
+            continue  # it may go ahead of its turn, and is small
         if time.monotonic() - told_at >= TELL_EVERY_S:
             told_at = time.monotonic()
             job.frontend.emit(Progress(step, end - told_from, name))
-    job.frontend.emit(Progress(step, end - told_from, name))
+    if step != "seal":
+        job.frontend.emit(Progress(step, end - told_from, name))
 
 
 def stream(
@@ -244,16 +233,16 @@ def stream(
 # --- pulled from mirrors ---
 
 
-def _pull_pack(job: Job, action: Stage) -> list[str]:
+def _pull_pack(job: Job, action: Stage) -> Errand:
     sha256, size_bytes = action.pack_sha256, action.size_bytes
     reach = _reach(job, sha256, size_bytes)
-    return _pull(job, calls.fetch_call(job.token, sha256, size_bytes, reach), reach)
+    return _pulled(job, calls.fetch_call(job.token, sha256, size_bytes, reach), reach)
 
 
-def _pull_image(job: Job, action: Fill) -> list[str]:
+def _pull_image(job: Job, action: Fill, _have: int) -> Errand:
     artefact = action.artefact
     reach = _reach(job, artefact.sha256, artefact.size_bytes)
-    return _pull(job, calls.pull_call(job.token, action.slot, artefact, reach), reach)
+    return _pulled(job, calls.pull_call(job.token, action.slot, artefact, reach), reach)
 
 
 def _reach(job: Job, sha256: str, size_bytes: int) -> calls.MirrorReach:
@@ -263,19 +252,25 @@ def _reach(job: Job, sha256: str, size_bytes: int) -> calls.MirrorReach:
     return calls.MirrorReach(urls, MIRROR_TIMEOUT_S + 2 * size_bytes // slowest, rate)
 
 
-def _pull(job: Job, call: str, reach: calls.MirrorReach) -> list[str]:
+def _pulled(job: Job, call: str, reach: calls.MirrorReach) -> Errand:
+    def count(answer: answers.Answer) -> None:
+        pulled = answer.first("pulled", "0")
+        job.work.tally.pulled_bytes += int(pulled) if pulled.isdigit() else 0
+
+    def told(answer: answers.Answer) -> list[str]:
+        count(answer)
+        from_ = [f"from {answer.first('mirror')}"] if answer.first("mirror") else ["it is there"]
+        return from_ + [f"not from {why}" for why in answer.all("failed_mirror")]
+
+    def failed(answer: answers.Answer, error: ProductError) -> ProductError:
+        count(answer)
+        reasons = answer.all("failed_mirror")
+        if not reasons:
+            return error
+        return MirrorsError(f"{error.message}: {'; '.join(reasons)}", hint=error.hint)
+
     timeout_s = job.frontend.host.ssh.command_timeout_s + 2 * reach.timeout_s * len(reach.urls)
-    answer = job.frontend.try_(call, timeout_s=timeout_s)
-    pulled = answer.first("pulled", "0")
-    job.work.tally.pulled_bytes += int(pulled) if pulled.isdigit() else 0
-    failed = answer.all("failed_mirror")
-    error = answers.error_of(answer, job.frontend.host.name)
-    if error is not None and failed:
-        raise MirrorsError(f"{error.message}: {'; '.join(failed)}", hint=error.hint) from error
-    if error is not None:
-        raise error
-    told = [f"from {answer.first('mirror')}"] if answer.first("mirror") else ["it is there"]
-    return told + [f"not from {why}" for why in failed]
+    return Errand(call, timeout_s, told=told, failed=failed)
 
 
 WAYS: dict[str, Way] = {

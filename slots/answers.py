@@ -15,6 +15,7 @@ from slots.errors import (
 
 ANSWER_MAX_BYTES = 1 << 20
 
+DID = ("did", "yes")  # the line between the answers of a trip
 _LINE = re.compile(r"([A-Za-z][A-Za-z0-9_.]*)=(.*)", re.DOTALL)
 
 
@@ -54,9 +55,35 @@ def answer(stdout: bytes, nonce: str) -> Answer:
     return Answer(-1, tuple(values), complete=False)
 
 
-def begun(stdout: bytes, nonce: str) -> tuple[tuple[str, str], ...]:
-    """Return the values so far of an answer that goes on: how a taken lock is seen."""
-    return answer(stdout, nonce).values
+class Hearing:
+    """The answers of a trip, heard line by line: one for each of its calls, in turn."""
+
+    def __init__(self, nonce: str) -> None:
+        """Listen for the answers of this nonce."""
+        self._begin = f"flipslot {nonce} begin"
+        self._end = re.compile(rf"flipslot {re.escape(nonce)} end ([0-9]+)")
+        self._begun = False
+        self._values: list[tuple[str, str]] = []
+
+    def hear(self, line: bytes) -> Answer | None:
+        """Take a line; return the answer of the call that has ended with it."""
+        if not line.endswith(b"\n"):
+            return None  # cut off: it may be half of what was said
+        text = line.decode("utf-8", "replace")[:-1]
+        if not self._begun:
+            self._begun = text == self._begin
+            return None
+        if ended := self._end.fullmatch(text):
+            return self._taken(int(ended[1]))
+        value = _value(text)
+        if value == DID:
+            return self._taken(0)
+        self._values.append(value)
+        return None
+
+    def _taken(self, status: int) -> Answer:
+        values, self._values = tuple(self._values), []
+        return Answer(status, values, complete=True)
 
 
 def error_of(answer: Answer, host: str) -> ProductError | None:

@@ -121,11 +121,6 @@ def probe_call(services: tuple[Service, ...] = ()) -> str:
     return "\n".join(("each_restart() {", ":", *lines, "}", "verb_probe"))
 
 
-def staged_call(pack_sha256: str) -> str:
-    """Return the call that asks how much of a pack is staged, and how much room is left there."""
-    return _words("verb_staged", pack_sha256)
-
-
 def stage_call(token: str, pack_sha256: str, size_bytes: int, offset: int) -> str:
     """Return the call that takes a pack from this offset on as payload, and checks the whole."""
     return _words("verb_stage", checked(token), pack_sha256, size_bytes, offset)
@@ -134,11 +129,6 @@ def stage_call(token: str, pack_sha256: str, size_bytes: int, offset: int) -> st
 def fetch_call(token: str, pack_sha256: str, size_bytes: int, reach: MirrorReach) -> str:
     """Return the call that brings a pack from the first mirror that has it, and checks it."""
     return _words("verb_fetch", checked(token), pack_sha256, size_bytes, *_reach(reach))
-
-
-def filled_call(slot: SlotName, sha256: str) -> str:
-    """Return the call that asks up to which byte a cut transfer of this image got."""
-    return _words("verb_filled", slot, sha256)
 
 
 def fill_call(token: str, slot: SlotName, artefact: Artefact, offset: int = HEAD_BYTES) -> str:
@@ -161,7 +151,21 @@ def _reach(reach: MirrorReach) -> tuple[object, ...]:
 
 def lock_call(holder: str, token: str) -> str:
     """Return the call that takes the lock and holds it until its stdin ends."""
-    return _words("verb_lock", checked(token), " ".join(holder.split()) or "unknown")
+    return _words("verb_lock", *_holding(holder, token))
+
+
+def lock_and_probe_call(holder: str, token: str, services: tuple[Service, ...]) -> str:
+    """Return the call that takes the lock, probes behind it, and holds it until its stdin ends."""
+    return trip((_words("take_lock", *_holding(holder, token)), probe_call(services), "hold_lock"))
+
+
+def _holding(holder: str, token: str) -> tuple[str, str]:
+    return checked(token), " ".join(holder.split()) or "unknown"
+
+
+def trip(calls: Sequence[str]) -> str:
+    """Return several calls as one: each is run if those before it did their work."""
+    return "\ndid\n".join(calls)
 
 
 def unlock_call() -> str:

@@ -52,11 +52,19 @@ def parse(answer: Answer, slots: SlotSet) -> FrontendState:
         copies_bytes=fields.text("dd_bytes") == "yes",
         downloaders=answer.all("downloader"),
         staging_free_bytes=_staging_free(fields),
+        staged=tuple(map(_staged, answer.all("staged"))),
     )
 
 
 def _staging_free(fields: "_Fields") -> int | None:
     return fields.number("staging_free_kib") * 1024 if fields.text("staging_free_kib") else None
+
+
+def _staged(text: str) -> tuple[str, int]:
+    sha256, _, size = text.partition(" ")
+    if not (size.isascii() and size.isdigit()):
+        raise HostError(f"the probe answers staged={text!r}")
+    return sha256, int(size)
 
 
 class _Fields:

@@ -279,6 +279,7 @@ class FrontendState:
     copies_bytes: bool = False  # its dd finds a byte, not only a block
     downloaders: tuple[str, ...] = ()  # what it may pull from a mirror with
     staging_free_bytes: int | None = None  # None: unknown
+    staged: tuple[tuple[str, int], ...] = ()  # packs in staging, by digest: bytes that are there
 
     def status(self, name: SlotName) -> SlotStatus:
         """Return the status of the slot of this name."""

@@ -113,6 +113,24 @@ class LocalSession:
         self._process = process
         self._buffer = b""
 
+    def send(self, payload: Payload) -> None:
+        assert self._process.stdin is not None
+        try:
+            for piece in payload:
+                self._process.stdin.write(piece)
+        except BrokenPipeError:
+            pass  # the script has ended: the rest of the payload is dropped
+
+    def end_input(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def completed(self, timeout_s: float) -> Completed:
+        assert self._process.stderr is not None
+        status = self._process.wait(timeout_s)
+        os.set_blocking(self._process.stderr.fileno(), False)
+        return Completed(status, b"", self._process.stderr.read(STDERR_LIMIT_BYTES) or b"")
+
     def readline(self, timeout_s: float) -> bytes:
         assert self._process.stdout is not None
         deadline = time.monotonic() + timeout_s

@@ -1,6 +1,6 @@
 """The loop that changes a frontend, run against the simulator: what fails where, and what then."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -66,7 +66,7 @@ def run_plan(
     frontend.begin()
     done: list[Action] = []
 
-    def run(action: Action) -> None:
+    def run(action: Action, _following: Sequence[Action]) -> None:
         fault(frontend, action)
         try:
             frontend.run(action)

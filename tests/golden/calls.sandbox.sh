@@ -32,14 +32,25 @@ verb_erase fedcba9876543210 A
 verb_fetch fedcba9876543210 abababababababababababababababababababababababababababababababab 4711 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 # fill
 verb_fill fedcba9876543210 A 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 65536
-# filled
-verb_filled B abababababababababababababababababababababababababababababababab
 # flip
 verb_flip fedcba9876543210 B
 # judge
 verb_judge fedcba9876543210 B bad
 # lock
 verb_lock fedcba9876543210 'ann @ desk rm -rf /'
+# lock-and-probe
+take_lock fedcba9876543210 ann
+did
+each_restart() {
+:
+"$1" nginx
+"$1" worker sv
+"$1" php_fpm
+"$1" moved mv
+}
+verb_probe
+did
+hold_lock
 # mount
 verb_mount fedcba9876543210 B squashfs
 # patch
@@ -79,8 +90,6 @@ verb_restart fedcba9876543210 A 120 kill
 verb_seal fedcba9876543210 A cgi-1.0 uzip 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 7db23d8a909d42ffe9d3221bc27e60f4a8b525dcbf2963ecea9cf1a9deee3251
 # stage
 verb_stage fedcba9876543210 abababababababababababababababababababababababababababababababab 4711 17
-# staged
-verb_staged abababababababababababababababababababababababababababababababab
 # unlock
 verb_unlock
 # unmount

@@ -102,7 +102,7 @@ class Host:
             assert child.stdin is not None
             assert child.stdout is not None
             out = b""
-            while ("locked", token) not in answers.begun(out, nonce):
+            while ("locked", token) not in answers.answer(out, nonce).values:
                 out += os.read(child.stdout.fileno(), 4096)
                 assert not answers.answer(out, nonce).complete, out
             yield token

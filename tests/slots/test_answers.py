@@ -65,8 +65,27 @@ def test_a_cut_answer_is_never_complete(length: int) -> None:
 
 
 def test_half_a_value_is_not_yet_a_value() -> None:
-    assert answers.begun(WHOLE[: WHOLE.index(b"a=2")], NONCE) == (("a", "1"), ("b", "x=y"))
-    assert answers.begun(b"flipslot 0123456789abcdef begin\nlocked=ab", NONCE) == ()
+    half = answers.answer(WHOLE[: WHOLE.index(b"a=2")], NONCE)
+    assert half.values == (("a", "1"), ("b", "x=y"))
+    assert answers.answer(b"flipslot 0123456789abcdef begin\nlocked=ab", NONCE).values == ()
+
+
+def test_the_answers_of_a_trip_are_heard_in_turn() -> None:
+    hearing = answers.Hearing(NONCE)
+    said = f"hello\nflipslot {NONCE} begin\na=1\ndid=yes\ndid=yes\nb=2\nflipslot {NONCE} end 21\n"
+    heard = [hearing.hear(line) for line in said.encode().splitlines(keepends=True)]
+    taken = [one for one in heard if one is not None]
+    assert [(one.status, one.values) for one in taken] == [
+        (0, (("a", "1"),)),
+        (0, ()),
+        (21, (("b", "2"),)),
+    ]
+
+
+def test_half_an_end_is_none() -> None:
+    hearing = answers.Hearing(NONCE)
+    assert hearing.hear(f"flipslot {NONCE} begin\n".encode()) is None
+    assert hearing.hear(f"flipslot {NONCE} end 2".encode()) is None
 
 
 def test_an_answer_of_another_script_is_none() -> None:

@@ -221,12 +221,10 @@ def test_a_pack_cut_at_ten_places_goes_on_and_is_not_sent_again(host: Host) -> N
         for cut in cuts:
             call = calls.stage_call(token, pack.sha256, pack.size_bytes, at)
             assert host.run(call, pack.data[at:cut]).status == 21
-            at = int(host.run(calls.staged_call(pack.sha256)).first("have"))
-            assert at == cut
+            assert host.probe().staged == ((pack.sha256, cut),)
+            at = cut
         assert stage(host, pack, token, at).status == 0
-        asked = host.run(calls.staged_call(pack.sha256))
-        assert asked.first("have") == str(pack.size_bytes)
-        assert int(asked.first("free_kib")) > 0
+        assert host.probe().staged == ((pack.sha256, pack.size_bytes),)
         assert stage(host, pack, token, 17).status == 0  # it is there: nothing is taken
         other = packs.Pack(b"another")
         assert stage(host, other, token).status == 0
@@ -258,9 +256,8 @@ def test_a_cut_fill_goes_on_where_its_last_segment_ended(host: Host) -> None:
         assert host.run(small + call, new.body[:700_000]).status == 21
         assert host.probe().status(B).written == Written(new.artefact.sha256, HEAD_BYTES + 524_288)
         host.do(Erase(B), token)
-        asked = host.run(calls.filled_call(B, new.artefact.sha256))
-        offset = int(asked.first("have"))
-        assert offset == HEAD_BYTES + 524_288
+        offset = HEAD_BYTES + 524_288
+        assert host.probe().status(B).written == Written(new.artefact.sha256, offset)
         call = calls.fill_call(token, B, new.artefact, offset)
         assert host.run(small + call, new.data[offset:]).status == 0
         other = calls.fill_call(token, B, OLD.artefact, offset)
@@ -268,7 +265,7 @@ def test_a_cut_fill_goes_on_where_its_last_segment_ended(host: Host) -> None:
         assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
         assert host.do(images.proof(B, new.artefact), token).status == 0
         host.do(Erase(B), token)
-        assert host.run(calls.filled_call(B, new.artefact.sha256)).first("have") == "65536"
+        assert host.probe().status(B).written is None
 
 
 def test_a_proof_is_of_the_mount_that_came_after_it_and_of_no_other(

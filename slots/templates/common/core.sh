@@ -38,6 +38,18 @@ guard_fired() { # instead of a confirmation that was made in time
     stop 25 "the guard flips back to slot $got: nobody confirmed in time"
 }
 
+did() { # behind a verb that another follows: its answer is whole, and what it held is let go
+    [ -z "$own_writer" ] || release "$own_writer"
+    own_writer=''
+    rm -f -- "$scratch".*
+    say did yes
+}
+
+take() { # BYTES: exactly so many of the payload, if they come, to stdout
+    [ "$1" -lt 65536 ] || dd bs=65536 count="$(($1 / 65536))" iflag=fullblock <&3
+    [ "$(($1 % 65536))" -eq 0 ] || dd bs="$(($1 % 65536))" count=1 iflag=fullblock <&3
+}
+
 try() { # COMMAND...: what it said is in $said
     said=$("$@" 2>&1 </dev/null 3<&- 4>&-)
 }

@@ -82,7 +82,7 @@ pull_from() { # URL; or why_not
     sha256 <"$scratch.sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
     pull_digest=$!
     feeders="$feeders $pull_digest"
-    exec 3<&6 6<&- 7>&-
+    exec 9<&3 3<&6 6<&- 7>&-
     pull_body || {
         [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
         return 1
@@ -98,13 +98,13 @@ pull_body() { # the head is read and dropped: what seals a slot comes from the a
     pulled=$((pulled + pull_head))
     [ "$pull_head" -eq "$HEAD_BYTES" ] || return 1
     pull_status=0
-    receive_body "$object_bytes" "$HEAD_BYTES" || pull_status=1
+    receive_body "$object_bytes" "$HEAD_BYTES" && payload_ended || pull_status=1
     pulled=$((pulled + body_at - HEAD_BYTES))
     return "$pull_status"
 }
 
 end_feeders() {
-    exec 3<&-
+    exec 3<&9 9<&-
     # shellcheck disable=SC2086 # a number a word
     kill -TERM $feeders 2>/dev/null || :
     # shellcheck disable=SC2086

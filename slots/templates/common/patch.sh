@@ -22,9 +22,10 @@ verb_patch() { # TOKEN A|B SIZE SHA256 OLD-SHA256 PACK-SHA256
         : >"$scratch.replayed"
     ) >&7 2>"$scratch.moved" 3<&- 4>&- 6<&- 7>&- &
     feeders="$feeders $!"
-    exec 3<&6 5<&- 6<&- 7>&-
-    receive_body "$3" "$HEAD_BYTES" || fail "slot $SLOT: $why_not${NL}$(tail -n 1 "$scratch.moved")"
-    exec 3<&-
+    exec 9<&3 3<&6 5<&- 6<&- 7>&-
+    receive_body "$3" "$HEAD_BYTES" && payload_ended \
+        || fail "slot $SLOT: $why_not${NL}$(tail -n 1 "$scratch.moved")"
+    exec 3<&9 9<&-
     # shellcheck disable=SC2086 # a number a word
     wait $feeders || fail "slot $SLOT: the pack could not be unpacked: $(cat "$scratch.gzip")"
     feeders=''

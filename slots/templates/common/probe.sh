@@ -36,6 +36,16 @@ probe_transfer() { # with what a pack may be brought here and replayed
     if [ "$probe_got" = bcd ]; then say dd_bytes yes; else say dd_bytes no; fi
     free_kib "$STAGING"
     say staging_free_kib "$free_kib"
+    for probe_path in "$STAGING/$SET"/*.pack "$STAGING/$SET"/*.partial; do
+        file_bytes "$probe_path"
+        probe_name=${probe_path##*/}
+        [ "$file_bytes" -eq 0 ] || say staged "${probe_name%.*} $file_bytes"
+    done
+}
+
+file_bytes() { # PATH: $file_bytes, 0 if there is no such file
+    file_bytes=0
+    [ ! -f "$1" ] || file_bytes=$(($(wc -c <"$1")))
 }
 
 free_kib() { # FOLDER, there or not: $free_kib where it is or will be; empty: unknown

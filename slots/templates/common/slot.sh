@@ -115,7 +115,6 @@ receive_body() { # SIZE OFFSET [SHA256]: the payload is the image from there on;
         body_at=$((body_at + body_step)) body_step=$SEGMENT_BYTES
         [ -z "${3:-}" ] || note_written "$3" "$body_at"
     done
-    payload_ended
 }
 
 payload_ended() { # or why_not

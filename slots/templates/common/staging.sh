@@ -5,30 +5,21 @@ staged_paths() { # PACK-SHA256: sets pack, partial
     partial=$staged_folder/$1.partial
 }
 
-file_bytes() { # PATH: $file_bytes, 0 if there is no such file
-    file_bytes=0
-    [ ! -f "$1" ] || file_bytes=$(($(wc -c <"$1")))
-}
-
-verb_staged() { # PACK-SHA256
-    staged_paths "$1"
-    file_bytes "$pack"
-    [ "$file_bytes" -gt 0 ] || file_bytes "$partial"
-    free_kib "$staged_folder"
-    say have "$file_bytes"
-    say free_kib "$free_kib"
-}
-
 verb_stage() { # TOKEN PACK-SHA256 SIZE OFFSET: payload = the pack from OFFSET to SIZE
     need_lock "$1"
     open_staging "$2"
     [ ! -f "$pack" ] || return 0
     file_bytes "$partial"
     [ "$file_bytes" = "$4" ] || refuse "$file_bytes bytes of the pack are here, not $4"
-    cat <&3 >>"$partial" 2>"$scratch.stage" 4>&- || {
+    free_kib "$staged_folder"
+    [ -z "$free_kib" ] || [ "$free_kib" -ge "$((($3 - $4) / 1024))" ] || {
+        say hint 'make room there, or name another folder (staging) in the inventory'
+        fail "$free_kib KiB are free for the pack, which needs $(($3 - $4)) bytes"
+    }
+    take "$(($3 - $4))" >>"$partial" 2>"$scratch.stage" 4>&- || {
         rm -f -- "$partial"
         staging_hint
-        fail "cannot keep the pack in $staged_folder: $(cat "$scratch.stage")"
+        fail "cannot keep the pack in $staged_folder: $(grep -v records "$scratch.stage" | head -n 1)"
     }
     file_bytes "$partial"
     [ "$file_bytes" -ge "$3" ] || fail "the pack was cut: $file_bytes bytes of $3 are here"

@@ -1,13 +1,21 @@
 # The verbs. Each can be run twice; each refuses by itself what must never happen.
 
 # --- who is at work -------------------------------------------------------------------------------
-verb_lock() { # TOKEN HOLDER: holds until stdin ends
+verb_lock() { # TOKEN HOLDER
+    take_lock "$1" "$2"
+    hold_lock
+}
+
+take_lock() { # TOKEN HOLDER
     need_records
     own_token=$1
     claim "$RECORDS/$SET.lock" "$1" "$2" || occupied \
         "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
     own_lock=yes
     say locked "$1"
+}
+
+hold_lock() { # until stdin ends
     cat <&3 >/dev/null 4>&- &
     child=$!
     wait "$child" || :
@@ -60,13 +68,6 @@ verb_erase() { # TOKEN A|B
     copy_pages /dev/zero 8 1
     copy_pages /dev/zero 0 16
     say erased "$SLOT"
-}
-
-verb_filled() { # A|B SHA256: up to where a cut transfer of that image got
-    choose "$1"
-    head_sha256
-    written "$2"
-    say have "$written"
 }
 
 verb_fill() { # TOKEN A|B SIZE SHA256 OFFSET: payload = the image from OFFSET to SIZE
