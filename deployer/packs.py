@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from deployer import releases
+from deployer import memory, releases
 from deployer.choice import NoPack
 from deployer.durable import PARTIAL, written
 from deployer.releases import FoundRelease, holding, index_of
@@ -49,7 +49,7 @@ def provide(
     """
     path = _place(out, old_sha256, artefact.sha256)
     with suppress(ProductError, OSError):
-        kept = read(path)
+        kept = _kept(out, path)
         if (kept.facts.old.sha256, kept.facts.new.sha256) == (old_sha256, artefact.sha256):
             return kept
     try:
@@ -142,16 +142,32 @@ def _write(made: Patch, image: Path, out: Path, emit: Emit) -> PackFacts:
     return PackFacts.of(made, digest.hexdigest(), size)
 
 
-def read(path: Path) -> Pack:
-    """Read a pack whole: is it one, and all there? Raises VerificationError."""
+def _kept(out: Path, path: Path) -> Pack:
+    """Return a kept pack; of one that was read whole before, and has not changed, the head."""
+    note = memory.note_path(out, path, "pack")
+    kept = read(path, memory.found(note))
+    if note == memory.note_path(out, path, "pack"):
+        memory.remember(note, kept.facts.sha256)
+    return kept
+
+
+def read(path: Path, known_sha256: str = "") -> Pack:
+    """Read a pack whole: is it one, and all there? Raises VerificationError.
+
+    Of one whose digest is known, only the head is read.
+    """
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
+            digest = known_sha256 or hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.seek(0, os.SEEK_END)
             file.seek(0)
             with gzip.GzipFile(fileobj=file) as unpacked:
                 found = parse_head(lambda: unpacked.readline(READ_BYTES))
-                literals = sum(map(len, iter(lambda: unpacked.read(READ_BYTES), b"")))
+                literals = (
+                    found.literal_bytes
+                    if known_sha256
+                    else sum(map(len, iter(lambda: unpacked.read(READ_BYTES), b"")))
+                )
     except FileNotFoundError as error:
         raise VerificationError(f"there is no pack {path}") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:

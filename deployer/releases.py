@@ -82,10 +82,11 @@ def verify(found: FoundRelease, formats: frozenset[str], out: Path | None = None
     """
     for artefact in found.release.artefacts:
         path = found.path(artefact)
-        note = memory.note_path(out, path, artefact) if out else None
+        digests = (artefact.sha256, artefact.head_sha256)
+        note = memory.note_path(out, path, *digests) if out else None
         if artefact.format in formats and not memory.is_noted(note):
             _verify(path, artefact)
-            if out and note == memory.note_path(out, path, artefact):
+            if out and note == memory.note_path(out, path, *digests):
                 memory.remember(note)
 
 

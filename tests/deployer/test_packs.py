@@ -3,10 +3,13 @@
 import gzip
 import os
 import shutil
+import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from deployer import memory
 from deployer.choice import NoPack
 from deployer.packs import FOLDER, KEPT, Pack, difference, make, provide, read
 from deployer.releases import FoundRelease, find
@@ -93,6 +96,21 @@ def test_a_flipped_bit_of_a_kept_pack_is_found(out: Path, events: list[Event]) -
     path.write_bytes(data)
     with pytest.raises(VerificationError, match="is no whole pack"):
         read(path)
+
+
+def test_a_kept_pack_that_was_read_and_has_not_changed_is_not_read_again(
+    out: Path, events: list[Event]
+) -> None:
+    path = made(out, events).path
+    os.utime(path, (0, 0))
+    time.sleep(memory.RACY_S)
+    assert made(out, events).facts.sha256 == sha256(path.read_bytes()).hexdigest()
+    note = memory.note_path(out, path, "pack")
+    assert memory.found(note) == sha256(path.read_bytes()).hexdigest()
+    memory.remember(note, "f" * 64)
+    assert made(out, events).facts.sha256 == "f" * 64
+    path.touch()  # another stamp: that may be another file
+    assert made(out, events).facts.sha256 == sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_pack_of_other_images_is_not_taken(out: Path, events: list[Event]) -> None:

@@ -198,7 +198,9 @@ def test_a_noted_artefact_is_believed(out: Path) -> None:
     found = find("cgi-1", out)
     time.sleep(memory.RACY_S)
     artefact = found.release.artefacts[0].model_copy(update={"sha256": "0" * 64})
-    memory.remember(memory.note_path(out, found.path(artefact), artefact))
+    memory.remember(
+        memory.note_path(out, found.path(artefact), artefact.sha256, artefact.head_sha256)
+    )
     lied = replace(found, release=found.release.model_copy(update={"artefacts": (artefact,)}))
     verify(lied, frozenset({"erofs"}), out)
     with pytest.raises(VerificationError):
