@@ -198,7 +198,7 @@ def show_status(fleet: Fleet, answers: Answers, known: Sequence[Release]) -> Non
         if host.name in answers.states:
             slots, state = host.sets[fleet.set_name], answers.states[host.name]
             rows += status_rows(host, slots, state, known)
-            for note in status_notes(slots, state, known):
+            for note in status_notes(host, slots, state, known):
                 notes.setdefault(note, []).append(host.name)
     console = _page()
     head, *lines = status_table(rows, console.width if console.file.isatty() else None)

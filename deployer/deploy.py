@@ -294,7 +294,8 @@ def probe_all(fleet: Fleet) -> Answers:
 def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
     """Execute one host's plan, and say what really travelled for it."""
     outcome = _execute(fleet, proposal, host, work)
-    return replace(outcome, travelled_bytes=work.tally.bytes)
+    failed = tuple(work.wanted_failed)
+    return replace(outcome, travelled_bytes=work.tally.bytes, wanted_failed=failed)
 
 
 def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:

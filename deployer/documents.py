@@ -12,19 +12,20 @@ from typing import Any
 
 from deployer.deploy import Answers, Fleet, Proposal, Result
 from deployer.image import identify
+from deployer.inventory import Host
 from deployer.packs import Pack
 from deployer.plan import Plan, rollback_hindrance
 from deployer.provision import Enabled, Folder, Item, Program
 from deployer.publish import Published
 from deployer.rollout import Outcome
 from deployer.setup import Offer, SetUp
-from deployer.status import proof_age_s
+from deployer.status import proof_age_s, slotctl_is_stale
 from deployer.users import HostUsers, SlotUser
 from slots.errors import ProductError
 from slots.manifest import Release
 from slots.pack import PackFacts
 from slots.settings import SettingsError
-from slots.slot import FrontendState, SlotSet, SlotStatus, active
+from slots.slot import FrontendState, SlotStatus, active
 
 Document = dict[str, Any]
 
@@ -62,6 +63,7 @@ def deploy(result: Result) -> Document:
         if outcome is not None:
             host.update(_outcome(outcome))
         host["travelled_bytes"] = outcome.travelled_bytes if outcome else None
+        host["wanted_failed"] = list(outcome.wanted_failed) if outcome else []
     return {
         **document,
         "schema": "flipslot.deploy/1",
@@ -100,12 +102,13 @@ def status(fleet: Fleet, answers: Answers, known: Sequence[Release]) -> Document
     for host in fleet.hosts:
         document: Document = {"name": host.name, "address": host.address}
         if host.name in answers.states:
-            document |= _state(host.sets[fleet.set_name], answers.states[host.name], known)
+            document |= _state(host, fleet.set_name, answers.states[host.name], known)
         hosts.append(document | _outcome(failed.get(host.name)))
     return {"schema": "flipslot.status/1", "set": fleet.set_name, "hosts": hosts}
 
 
-def _state(slots: SlotSet, state: FrontendState, known: Sequence[Release]) -> Document:
+def _state(host: Host, set_name: str, state: FrontendState, known: Sequence[Release]) -> Document:
+    slots = host.sets[set_name]
     served = active(slots, state)
     hindrance = rollback_hindrance(slots, state, known)
     return {
@@ -116,6 +119,11 @@ def _state(slots: SlotSet, state: FrontendState, known: Sequence[Release]) -> Do
         "missing_commands": list(state.missing),
         "lock": asdict(state.lock) if state.lock else None,
         "guard": asdict(state.guard) if state.guard else None,
+        "boot": asdict(state.boot) if state.boot else None,
+        "slotctl": {
+            "installed": bool(state.slotctl_sha256),
+            "stale": slotctl_is_stale(host, slots, state),
+        },
         "slots": {str(one.slot.name): _slot(one, state, known) for one in state.statuses},
         "rollback": {"ready": hindrance is None, "why_not": hindrance},
     }

@@ -59,7 +59,7 @@ def execute(
         state = parse(lock.probed, frontend.slots)
         plan = _plan_again(frontend, state, shown, replan)
         job = Job(frontend, lock.token, work, state)
-        with closing(Trips(job, Health(frontend), again)) as trips:
+        with closing(Trips(job, Health(frontend, work.wanted_failed), again)) as trips:
             perform(plan, trips.run, trips.stop_point, _teller(frontend))
             return _read_back(frontend, plan, trips)
 

@@ -27,8 +27,9 @@ READ_BYTES = 1 << 16
 class Health:
     """The checks of one frontend, and which of them failed before the flip."""
 
-    def __init__(self, frontend: Frontend) -> None:
-        """Take the checks that the inventory has for the set."""
+    def __init__(self, frontend: Frontend, wanted_failed: list[str]) -> None:
+        """Take the checks that the inventory has for the set; what is only wanted is noted."""
+        self._wanted_failed = wanted_failed
         self._frontend = frontend
         self._specs = frontend.host.checks[frontend.slots.name]
         self._failed_before: dict[CheckSpec, str] = {}
@@ -49,7 +50,7 @@ class Health:
         """Run each check until it passes; HostError of a required one that does not in its time."""
         if not self._specs:
             return "no checks in the inventory"
-        failed = 0
+        self._wanted_failed.clear()
         # Required ones first: what decides is not kept waiting by what does not.
         for spec in sorted(self._specs, key=lambda one: one.level is Level.WANTED):
             try:
@@ -58,8 +59,9 @@ class Health:
                 also = " (it failed before the flip too)" if spec in self._failed_before else ""
                 if spec.level is Level.REQUIRED:
                     raise HostError(f"{error.message}{also}") from error
-                failed += 1
+                self._wanted_failed.append(f"{error.message}{also}")
                 self._tell(f"wanted, but {error.message}{also}")
+        failed = len(self._wanted_failed)
         passed = f"{len(self._specs) - failed} checks passed"
         return f"{passed}, {failed} wanted ones failed" if failed else passed
 

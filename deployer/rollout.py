@@ -53,6 +53,7 @@ class Outcome:
     seconds: float = 0.0
     another_key: bool = False  # the host shows another host key than the known one
     travelled_bytes: int | None = None  # of packs and images; None: it was not worked on
+    wanted_failed: tuple[str, ...] = ()  # checks that are wanted, and failed behind the flip
 
     @classmethod
     def of(cls, host: str, error: ProductError, seconds: float = 0.0) -> "Outcome":

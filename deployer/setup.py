@@ -32,7 +32,7 @@ from deployer.provision import (
     wanted,
 )
 from deployer.rollout import Outcome, ask_hosts
-from slots import hooks, scripts
+from slots import hooks
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import step
 from slots.slot import FrontendState
@@ -157,8 +157,8 @@ def _planned(frontend: Frontend, state: FrontendState) -> Setup:
 
 def _wanted(frontend: Frontend) -> Wanted:
     platform, sets = frontend.library, tuple(frontend.host.sets.values())
-    places = hooks.PLACES[platform.name]
-    return wanted(frontend.slots, sets, places, scripts.slotctl(platform, sets))
+    slotctl = hooks.slotctl_file(platform, frontend.slots.records, sets)
+    return wanted(frontend.slots, sets, hooks.PLACES[platform.name], slotctl)
 
 
 def _install(fleet: Fleet, host: Host, setup: Setup) -> Outcome:

@@ -6,7 +6,9 @@ from deployer.image import identify
 from deployer.inventory import Host
 from deployer.plan import rollback_hindrance
 from deployer.wording import age, percent, told
+from slots import hooks
 from slots.manifest import Release
+from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotSet, SlotStatus, active
 
 StatusRow = Mapping[str, str]
@@ -66,8 +68,18 @@ def status_rows(
         }
 
 
-def status_notes(slots: SlotSet, state: FrontendState, known: Sequence[Release]) -> Iterator[str]:
+def status_notes(
+    host: Host, slots: SlotSet, state: FrontendState, known: Sequence[Release]
+) -> Iterator[str]:
     """Yield what is too long for the table."""
+    if state.boot is not None:
+        ago = age(state.clock_epoch_s - state.boot.at_epoch_s)
+        yield f"at the boot {ago} ago: {state.boot.text}"
+    if slotctl_is_stale(host, slots, state):
+        yield (
+            "slotctl there is not what this inventory and version would install "
+            f"(deploy provision --hosts {host.name} --no-image)"
+        )
     if state.guard is not None:
         yield told(state.guard)
     hindrance = rollback_hindrance(slots, state, known)
@@ -78,6 +90,15 @@ def status_notes(slots: SlotSet, state: FrontendState, known: Sequence[Release])
             yield f"slot {status.slot.name}: {status.mount_note}"
         if status.missing_mounts:
             yield f"slot {status.slot.name} lacks its mount {', '.join(status.missing_mounts)}"
+
+
+def slotctl_is_stale(host: Host, slots: SlotSet, state: FrontendState) -> bool:
+    """Tell whether the installed slotctl, if there is one, differs from what would be installed."""
+    if not state.slotctl_sha256:
+        return False
+    sets = tuple(host.sets.values())
+    wanted = hooks.slotctl_file(PLATFORMS[state.platform], slots.records, sets)
+    return wanted.sha256 != state.slotctl_sha256
 
 
 def _proof(status: SlotStatus, state: FrontendState) -> str:

@@ -73,6 +73,7 @@ class Work:
     packs: Mapping[str, Path] = field(default_factory=dict)  # where each lies, by its digest
     total: Bucket | None = None  # what all hosts share
     tally: Tally = field(default_factory=Tally)
+    wanted_failed: list[str] = field(default_factory=list)  # by the checks that came last
 
     def stop_point(self) -> None:
         """End the work here if the admin has asked for it."""

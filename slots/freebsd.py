@@ -17,5 +17,6 @@ class FreeBSD:
     restart: tuple[str, ...] = ("service", "{name}", "onerestart")
     graceful: tuple[str, ...] = ("service", "{name}", "onereload")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+    slotctl: str = "/usr/local/libexec/slotctl"
     facts: tuple[str, ...] = ("freebsd/facts.sh",)
     verbs: tuple[str, ...] = ("freebsd/host.sh", "freebsd/users.sh", "freebsd/preflight.sh")

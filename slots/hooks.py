@@ -16,7 +16,6 @@ from slots.platform import Platform
 from slots.slot import MountKind, SlotSet
 
 BOOT_LIMIT_S = 1800  # both slots of every set may have to be read: 100 MB/s read 180 GB in it
-SLOTCTL = "/usr/local/libexec/slotctl"
 SLOTCTL_MODE = 0o700  # it holds the environment of trials, and the commands of rules
 
 
@@ -59,9 +58,8 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things go on a platform; an empty `slotctl`: beside the records of the set."""
+    """What a platform may call at boot."""
 
-    slotctl: str
     hooks: tuple[Hook, ...]
 
 
@@ -73,6 +71,12 @@ class Found:
     enabled: bool
     folders: tuple[PathState, ...]
     files: tuple[str, ...]  # "SHA256 MODE", missing, other
+
+
+def slotctl_file(platform: Platform, records: str, sets: Sequence[SlotSet]) -> File:
+    """Return slotctl as it is to be on a frontend with these sets."""
+    path = platform.slotctl or f"{records}/slotctl"
+    return File(path, SLOTCTL_MODE, scripts.slotctl(platform, sets))
 
 
 # --- the files of the hooks --------------------------------------------------------------------
@@ -149,15 +153,14 @@ def _unit_of(path: str) -> str:
 
 
 PLACES: Mapping[str, Places] = {
-    "FreeBSD": Places(SLOTCTL, (Hook("rc.d", "/usr/local/etc/rc.d/flipslot", 0o555, rc_script),)),
+    "FreeBSD": Places((Hook("rc.d", "/usr/local/etc/rc.d/flipslot", 0o555, rc_script),)),
     "Linux": Places(
-        SLOTCTL,
         (
             Hook("systemd", "/etc/systemd/system/flipslot.service", 0o644, unit),
             Hook("init.d", "/etc/init.d/flipslot", 0o755, init_script),
         ),
     ),
-    "sandbox": Places("", ()),
+    "sandbox": Places(()),
 }
 
 

@@ -16,6 +16,7 @@ class Linux:
     restart: tuple[str, ...] = ("systemctl", "restart", "{name}")
     graceful: tuple[str, ...] = ("systemctl", "reload", "{name}")
     path: str = "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
+    slotctl: str = "/usr/local/libexec/slotctl"
     facts: tuple[str, ...] = ("linux/kernel.sh", "linux/facts.sh")
     verbs: tuple[str, ...] = (
         "linux/files.sh",

@@ -41,6 +41,10 @@ class Platform(Protocol):
         """The PATH of its scripts, as the shell's text: the platform's own folders first."""
 
     @property
+    def slotctl(self) -> str:
+        """Where slotctl is installed; empty: beside the records of the set."""
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """The templates that a probe needs: what the host says, changing nothing."""
 

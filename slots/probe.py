@@ -7,6 +7,7 @@ from slots.answers import Answer
 from slots.errors import HostError
 from slots.platform import PLATFORMS
 from slots.slot import (
+    BootNote,
     DeviceKind,
     FrontendState,
     Guard,
@@ -15,6 +16,7 @@ from slots.slot import (
     LinkKind,
     Lock,
     Proof,
+    Served,
     SlotName,
     SlotSet,
     SlotState,
@@ -47,6 +49,8 @@ def parse(answer: Answer, slots: SlotSet) -> FrontendState:
         missing=answer.all("missing"),
         lock=_lock(fields),
         guard=_guard(fields),
+        boot=_boot(fields),
+        slotctl_sha256=answer.first("slotctl"),
         missing_restarts=answer.all("missing_restart"),
         clock_epoch_s=fields.number("clock"),
         copies_bytes=fields.text("dd_bytes") == "yes",
@@ -164,6 +168,16 @@ def _guard(fields: _Fields) -> Guard | None:
         why=fields.text("guard.why"),
         error=fields.text("guard.error"),
         left_s=fields.number("guard.left") if fields.text("guard.left") else None,
+    )
+
+
+def _boot(fields: _Fields) -> BootNote | None:
+    if not fields.has("boot.state"):
+        return None
+    return BootNote(
+        state=fields.choice("boot.state", Served),
+        text=fields.text("boot.text"),
+        at_epoch_s=fields.number("boot.at"),
     )
 
 

@@ -17,6 +17,7 @@ class Sandbox:
     graceful: tuple[str, ...] = ()
     # The caller's PATH first: it is where a sandbox's `image` comes from.
     path: str = "$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    slotctl: str = ""
     facts: tuple[str, ...] = ("linux/kernel.sh", "sandbox/facts.sh")
     verbs: tuple[str, ...] = (
         "linux/files.sh",

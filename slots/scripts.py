@@ -118,7 +118,9 @@ def behind(names: tuple[str, ...], call_: str) -> str:
 def _settings(platform: Platform) -> str:
     """Return the platform's row as far as its scripts use it."""
     restarts_by = next(iter(platform.restart), "")
-    return f'PATH="{platform.path}"\nRESTARTS_BY={shlex.quote(restarts_by)}\n'
+    values = {"RESTARTS_BY": restarts_by, "SLOTCTL": platform.slotctl}
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in values.items()]
+    return f'PATH="{platform.path}"\n{"".join(lines)}'
 
 
 def guard_payload(platform: Platform, slots: SlotSet, armed: Arm, token: str) -> bytes:

@@ -253,6 +253,22 @@ class Guard:
     left_s: int | None = None  # until it goes back, counted by the host; None: it does not wait
 
 
+class Served(StrEnum):
+    """What the boot could serve, where that is not what the link named."""
+
+    NONE = "none"  # no valid slot
+    INSTEAD = "instead"  # the other slot, proven
+
+
+@dataclass(frozen=True, slots=True)
+class BootNote:
+    """What the boot hook left for whoever asks, until the link is set anew."""
+
+    state: Served
+    text: str
+    at_epoch_s: int
+
+
 class LinkKind(StrEnum):
     """What lies at the path of the link."""
 
@@ -274,6 +290,8 @@ class FrontendState:
     missing: tuple[str, ...] = ()  # commands that the verbs need and the host lacks
     lock: Lock | None = None
     guard: Guard | None = None
+    boot: BootNote | None = None  # None: it served what the link named, or there is no hook
+    slotctl_sha256: str = ""  # of what is installed; empty: nothing is
     missing_restarts: tuple[str, ...] = ()  # services whose restart command the host lacks
     clock_epoch_s: int = 0  # the host's, for how old a proof is
     copies_bytes: bool = False  # its dd finds a byte, not only a block

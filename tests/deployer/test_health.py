@@ -100,9 +100,14 @@ def test_a_header_of_the_answer_must_contain_what_is_expected(url: str) -> None:
         check_http(HttpCheck(f"{url}/", header=(("X-Version", "7"),)))
 
 
-def health(told: list[Event], slots: SlotSet, *specs: CheckSpec) -> Health:
+def health(
+    told: list[Event], slots: SlotSet, *specs: CheckSpec, missed: list[str] | None = None
+) -> Health:
     host = Host("www1", "www1", SshSettings(), frozenset(), None, {}, {slots.name: specs})
-    return Health(Frontend(host, slots, LocalConnection(), Sandbox(), told.append))
+    return Health(
+        Frontend(host, slots, LocalConnection(), Sandbox(), told.append),
+        [] if missed is None else missed,
+    )
 
 
 def messages(told: list[Event]) -> list[str]:
@@ -112,9 +117,11 @@ def messages(told: list[Event]) -> list[str]:
 def test_a_wanted_check_that_fails_is_told_and_stops_nothing(url: str) -> None:
     told: list[Event] = []
     wanted = HttpCheck(f"{url}/none", deadline_s=0.2, level=Level.WANTED)
-    checks = health(told, slot_set(), wanted, HttpCheck(f"{url}/"))
+    missed = ["of the check before"]
+    checks = health(told, slot_set(), wanted, HttpCheck(f"{url}/"), missed=missed)
     assert checks.check() == "1 checks passed, 1 wanted ones failed"
-    assert messages(told) == [f"wanted, but {url}/none answers 404, not 200 (tried for 0.2 s)"]
+    assert missed == [f"{url}/none answers 404, not 200 (tried for 0.2 s)"]
+    assert messages(told) == [f"wanted, but {missed[0]}"]
 
 
 def test_a_required_check_is_tried_until_it_passes(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployer.provision import Setup, describe, plan_setup, too_small, wanted
 from slots.errors import LockedError, Refused
-from slots.hooks import PLACES, Found, PathState
+from slots.hooks import PLACES, File, Found, PathState
 from slots.slot import DeviceKind, FrontendState, LinkKind, Lock, Slot, SlotName, SlotSet, SlotState
 from slots.slot import SlotStatus as Status
 from tests.deployer.conftest import AdminBox
@@ -31,7 +32,8 @@ def state(**changes: object) -> FrontendState:
     return replace(blank, **changes)  # type: ignore[arg-type]
 
 
-OURS = wanted(SLOTS, (SLOTS,), PLACES["Linux"], "#!/bin/sh\n")
+SLOTCTL = File("/usr/local/libexec/slotctl", 0o700, "#!/bin/sh\n")
+OURS = wanted(SLOTS, (SLOTS,), PLACES["Linux"], SLOTCTL)
 
 
 def found(system: str = "systemd") -> Found:
@@ -162,6 +164,28 @@ def test_a_slotctl_that_others_can_read_is_closed_to_them_and_that_is_told(box: 
     ran = box.deploy("provision", "--hosts", "www1", "--yes", "--no-image")
     assert "(slotctl): install (its mode is 0755: others may read it)" in ran.stdout
     assert slotctl.stat().st_mode & 0o777 == 0o700
+
+
+def test_status_tells_of_a_slotctl_that_is_stale_and_of_what_the_boot_had_to_do(
+    box: AdminBox,
+) -> None:
+    def status() -> tuple[dict[str, Any], str]:
+        document = json.loads(box.deploy("status", "--hosts", "www1", "--json").stdout)
+        return document["hosts"][0], box.deploy("status", "--hosts", "www1").stdout
+
+    assert status()[0]["slotctl"] == {"installed": False, "stale": False}
+    assert box.deploy("provision", "--yes").status == 0
+    host, text = status()
+    assert (host["slotctl"], host["boot"]) == ({"installed": True, "stale": False}, None)
+    assert "slotctl" not in text
+    records = box.folder / "frontends/www1/db"
+    (records / "slotctl").write_text("#!/bin/sh\n")
+    (records / "cgi.state").write_text("state=instead\ntext=slot A serves instead\nat=1\n")
+    host, text = status()
+    assert host["slotctl"] == {"installed": True, "stale": True}
+    assert host["boot"] == {"state": "instead", "text": "slot A serves instead", "at_epoch_s": 1}
+    assert "deploy provision --hosts www1 --no-image" in text
+    assert "slot A serves instead" in text
 
 
 def test_a_missing_slot_is_refused_and_nothing_is_touched_anywhere(box: AdminBox) -> None:

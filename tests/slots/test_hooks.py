@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from slots import hooks, scripts
-from slots.hooks import SLOTCTL
+from slots.linux import Linux
 from slots.platform import PLATFORMS
 from slots.slot import InnerMount, MountKind
 from tests.slots.hosts import SHELLS
 from tests.slots.test_libraries import NASTY, ON_PURPOSE, SERVICES, SET, TOKEN, reviewed
 
 PLAIN = replace(SET, mounts=(InnerMount(MountKind.DEVFS, "dev"),), services=SERVICES)
+SLOTCTL = Linux().slotctl
 RENDERED = {
     "flipslot.rc": hooks.rc_script(SLOTCTL, (PLAIN,)),
     "flipslot.init": hooks.init_script(SLOTCTL, (PLAIN,)),

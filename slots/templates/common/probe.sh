@@ -17,6 +17,7 @@ verb_probe() {
     probe_transfer
     probe_lock
     probe_guard
+    probe_installed
     probe_slot A
     probe_slot B
 }
@@ -92,6 +93,19 @@ probe_guard() { # the first of: going back, armed, gone back
         say guard.left "$guard_left"
         return 0
     done
+}
+
+probe_installed() { # by `deploy provision`, and what it had to do at the last boot
+    probe_path=${SLOTCTL:-$RECORDS/slotctl}
+    if [ -f "$probe_path" ] && [ -r "$probe_path" ]; then
+        say slotctl "$(sha256 <"$probe_path" | cut -c1-64)"
+    fi
+    get state state || return 0
+    say boot.state "$got"
+    get state text || :
+    say boot.text "$got"
+    get state at || :
+    say boot.at "$got"
 }
 
 guard_lives() { # RECORD
