@@ -22,6 +22,7 @@ _KINDS = {
 }
 _DIRECTORY, _FILE, _SYMLINK = Kind.DIRECTORY, Kind.FILE, Kind.SYMLINK
 _SECOND_NS = 1_000_000_000
+_ALL_READ = 0o444
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
@@ -57,7 +58,7 @@ def scanned(seen: Seen) -> Scanned:
         for path, status in folder.entries():
             full = top + path
             node = _node(path, full, status, seen)
-            if node.kind is _FILE and not os.access(full, os.R_OK, effective_ids=_EFFECTIVE):
+            if node.kind is _FILE and not _is_readable(full, node.mode):
                 unreadable.append(path)
                 continue
             if status.links > 1 and node.kind is not _DIRECTORY:
@@ -72,6 +73,11 @@ def scanned(seen: Seen) -> Scanned:
         tuple(sorted(seen.sockets)),
         tuple(sorted(path for path, _ in seen.mounts)),
     )
+
+
+def _is_readable(full: bytes, mode: int) -> bool:
+    """Tell whether a file can be read; what all may read need not be asked for."""
+    return mode & _ALL_READ == _ALL_READ or os.access(full, os.R_OK, effective_ids=_EFFECTIVE)
 
 
 def recheck(source: Path, tree: Tree) -> None:

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     results = folder / ("results-small.json" if asked.small else "results.json")
     parts = _parts(results) if asked.only else {}
     facts = _facts(found)
+    peers.compile_modules()
     bench = _bench(asked, folder, found)
     for name in asked.only or rows.MEASURES:
         print(f"{datetime.now(UTC):%H:%M:%S} {name}", file=sys.stderr, flush=True)

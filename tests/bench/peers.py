@@ -1,5 +1,6 @@
 """The programs that the bench holds us against, and our own command."""
 
+import os
 import platform
 import re
 import shutil
@@ -72,6 +73,15 @@ def xorriso(source: Path, out: Path) -> Command:
 def uzip_of_file(image: Path, out: Path) -> Command:
     """Return its second half."""
     return Command([sys.executable, "-m", "tests.bench.uzip_of_file", str(image), str(out)], out)
+
+
+def compile_modules() -> None:
+    """Let our commands start as installed ones do, from compiled modules, also out of a checkout
+    in an environment that leaves none behind.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for program in (IMAGE, DEPLOY):
+        subprocess.run([program, "--help"], stdout=subprocess.DEVNULL, check=True)
 
 
 def lacking(tools: Sequence[str]) -> list[str]:
