@@ -28,9 +28,18 @@ def opened(path: Path) -> Iterator[OpenedImage]:
         try:
             file = stack.enter_context(path.open("rb"))
             head = file.read(40_000)
+        except IsADirectoryError as error:
+            raise ConfigError(f"{path} is a folder, not an image", hint=_images_in(path)) from error
         except OSError as error:
             raise ConfigError(f"cannot read the image {path}: {error.strerror}") from error
         yield _opened(path, file, head, stack)
+
+
+def _images_in(folder: Path) -> str:
+    """Return which images to name instead of the release's folder."""
+    found = description(folder)
+    names = [str(folder / one.file) for one in found.artefacts] if found else []
+    return f"name an image in it: {' or '.join(names)}" if names else "name an image"
 
 
 def _opened(path: Path, file: BinaryIO, head: bytes, stack: ExitStack) -> OpenedImage:

@@ -18,12 +18,13 @@ from builder.releases import Described, Names, Plan
 from builder.tree import Tree
 from builder.unchanged import Hearing, Question
 from slots.errors import ConfigError
-from slots.events import Emit
+from slots.events import Emit, Notice
 from slots.index import Index, to_lines
 from slots.manifest import Format, Release
 
 OUT = Path("images/out")
 VERSION_DIGITS = 12
+_FILE_NAME_MAX = 200  # of 255: what lies beside an image has its name and more
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def build(order: Order, emit: Emit) -> Built:
 
 def _build(order: Order, emit: Emit) -> Built:
     names = _destination(order)
-    places.make_parent(names.parent, [one.path for one in order.recipe.layers])
-    with cache.opened(order.cache, emit, reads_all=order.reads_all) as known:
+    places.make_parent(names.parent, _sources(order))
+    with cache.opened(_cache_folder(order, emit), emit, reads_all=order.reads_all) as known:
         question = _question(order, names)
         inputs = look(order.recipe, question.wanted, emit)
         key = question.digest(inputs)
@@ -106,6 +107,19 @@ def default_threads() -> int:
     return os.cpu_count() or 1
 
 
+def _sources(order: Order) -> list[Path]:
+    return [one.path for one in order.recipe.layers]
+
+
+def _cache_folder(order: Order, emit: Emit) -> Path | None:
+    """Return where the cache lies; one inside a source would change it while it is read."""
+    folder = order.cache
+    if folder is None or places.source_around(folder, _sources(order)) is None:
+        return folder
+    emit(Notice(f"building without the cache in {folder}: it lies inside the source"))
+    return None
+
+
 def _destination(order: Order) -> Names:
     """Return the folder of the release's folder, or of the single file, and that file's name."""
     output, name = order.output, order.recipe.name
@@ -119,6 +133,15 @@ def _destination(order: Order) -> Names:
                 hint="name one --format, or a folder as --output",
             )
         return Names(output, None, name)
+    if output.is_symlink():
+        raise ConfigError(
+            f"{output} is a symlink to {output.readlink()}", hint="name the file itself"
+        )
+    if len(os.fsencode(output.name)) > _FILE_NAME_MAX or not output.name.isprintable():
+        raise ConfigError(
+            f"an image cannot be named {output.name!r}",
+            hint=f"UTF-8 that can be printed, up to {_FILE_NAME_MAX} bytes",
+        )
     if output.exists() and not output.is_file():
         raise ConfigError(
             f"{output} is no regular file", hint="name a file or a folder as --output"

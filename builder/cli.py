@@ -14,7 +14,7 @@ from builder.build import Order, build, default_threads
 from builder.description import description
 from builder.formats import FORMATS
 from builder.garbage import uncollected
-from builder.recipe import NAME, Cluster, Packing, Recipe, read_recipe, recipe_of
+from builder.recipe import NAME, NAME_MAX, Cluster, Packing, Recipe, read_recipe, recipe_of
 from builder.reproduce import build_checked
 from builder.verify import verify
 from slots.errors import ConfigError, Exit
@@ -39,6 +39,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdo
 
 def main() -> None:
     """Run `image`."""
+    console.prepare_streams()
     app()
 
 
@@ -54,7 +55,7 @@ def _build(
         typer.Argument(help=f"A recipe (TOML). Default: {DEFAULT_RECIPE}, or none with --source."),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(help="The chroot, instead of the recipe's source.")
+        str | None, typer.Option(help="The chroot, instead of the recipe's source.")
     ] = None,
     output: Annotated[
         str | None,
@@ -105,7 +106,7 @@ def _build(
     """
 
     def work() -> None:
-        chosen = _recipe(recipe, source)
+        chosen = _recipe(recipe, _source(source))
         options = _options(
             format=list(dict.fromkeys(formats or [])),
             codec=codec,
@@ -143,6 +144,13 @@ def _run(work: Callable[[], None], *, as_json: bool) -> None:
     raise typer.Exit(status)
 
 
+def _source(text: str | None) -> Path | None:
+    """Return the chroot; an empty name, as of an unset variable, is not where we are."""
+    if text == "":
+        raise ConfigError("--source is empty", hint="name the chroot, or leave it out")
+    return None if text is None else Path(text)
+
+
 def _recipe(path: Path | None, source: Path | None) -> Recipe:
     if path is None and source is not None:
         return recipe_of(source)
@@ -154,6 +162,8 @@ def _output(text: str | None) -> Path | None:
     """Return the output; a name that ends with a `/` is a folder, made if it is missing."""
     if text is None:
         return None
+    if not text:
+        raise ConfigError("--output is empty", hint="name a file or a folder, or leave it out")
     path = Path(text)
     if text.endswith(os.sep):
         try:
@@ -173,7 +183,7 @@ class _Options(BaseModel):
     level: int | None = None
     cluster: Cluster | None = None
     epoch: int | None = Field(default=None, ge=0)
-    version: str | None = Field(default=None, pattern=NAME)
+    version: str | None = Field(default=None, pattern=NAME, max_length=NAME_MAX)
 
 
 def _options(**given: Any) -> _Options:

@@ -3,6 +3,8 @@
 The only place of `image` that writes to stdout and stderr. Events go to stderr, results to stdout.
 """
 
+import errno
+import io
 import json
 import os
 import signal
@@ -36,6 +38,11 @@ from slots.errors import Exit, ProductError
 from slots.events import Emit
 
 _INTERVAL_S = 1.0
+_STDERR = 2
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_UNUSABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR}
+)
 _INTERRUPTED = 130
 _TERMINATED = 143
 _STEPS = {
@@ -76,6 +83,21 @@ def raw_output() -> BinaryIO:
     return sys.stdout.buffer
 
 
+def prepare_streams() -> None:
+    """Let no stream fail a command: one that is closed (`>&-`) is /dev/null, odd names are escaped.
+
+    Were it left closed, the next file that is opened would be the stdout of every tool we start.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def run(command: Callable[[], None], *, as_json: bool) -> int:
     """Run a command; an expected failure is one line and a hint, anything else is a bug."""
     with _ending_softly():
@@ -91,14 +113,33 @@ def run(command: Callable[[], None], *, as_json: bool) -> int:
         except _Terminated:
             sys.stderr.write("image: terminated, nothing is left behind\n")
             return _TERMINATED
-        except BrokenPipeError:
-            # Who reads us has gone (`| head`): stdout must not fail again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return int(Exit.DONE)
+        except OSError as error:
+            return _fail_on_disk(error)
         except Exception:  # noqa: BLE001 - the boundary: a bug keeps its traceback
             sys.stderr.write(traceback.format_exc())
             return int(Exit.INTERNAL)
     return int(Exit.DONE)
+
+
+def _fail_on_disk(error: OSError) -> int:
+    """Tell of a stdout that takes no more, of a path that cannot be; the rest is a bug."""
+    if isinstance(error, BrokenPipeError):  # who reads us has gone (`| head`)
+        _forget_stdout()
+        return int(Exit.DONE)
+    if error.filename is None and error.errno in _UNWRITABLE:
+        _forget_stdout()
+        sys.stderr.write(f"image: the output cannot be written: {error.strerror}\n")
+        return int(Exit.INTERNAL)
+    if error.filename is not None and error.errno in _UNUSABLE:
+        sys.stderr.write(f"image: {os.fsdecode(error.filename)}: {error.strerror}\n")
+        return int(Exit.REFUSED)
+    sys.stderr.write("".join(traceback.format_exception(error)))
+    return int(Exit.INTERNAL)
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Terminated(BaseException):

@@ -54,18 +54,33 @@ def disk_errors(place: Path, hint: str = "free some, or choose --output") -> Ite
 
 def make_parent(parent: Path, sources: Iterable[Path]) -> None:
     """Make the folder that will hold a release, and refuse one inside a source."""
-    for source in sources:
-        if parent.resolve().is_relative_to(source.resolve()):
-            raise ConfigError(
-                f"the output {parent} lies inside the source {source}",
-                hint="choose --output elsewhere",
-            )
+    if (source := source_around(parent, sources)) is not None:
+        raise ConfigError(
+            f"the output {parent} lies inside the source {source}",
+            hint="choose --output elsewhere",
+        )
     try:
         parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise ConfigError(
+            f"cannot make {parent}: {_in_the_way(parent)}", hint="choose --output elsewhere"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot make {parent}: {error.strerror}") from error
     if not os.access(parent, os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write to {parent}", hint="choose --output elsewhere")
+
+
+def source_around(folder: Path, sources: Iterable[Path]) -> Path | None:
+    """Return the source in which a folder lies, or would."""
+    whole = folder.resolve()
+    return next((one for one in sources if whole.is_relative_to(one.resolve())), None)
+
+
+def _in_the_way(path: Path) -> str:
+    if path.is_symlink():
+        return f"it is a symlink to {path.readlink()}, which is no folder or is not there"
+    return "a file of that name is in the way"
 
 
 def remove_stale(parent: Path) -> None:

@@ -27,6 +27,8 @@ CLUSTER_MAX_BYTES = 1 << 20
 OWNER_MAX = 2**32 - 2
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+NAME_MAX = 100
+"""Name and version, and what is put before and behind them, are one file name of 255 bytes."""
 
 
 def _mode(value: object) -> object:
@@ -44,6 +46,14 @@ def _inner_path(value: str) -> str:
     return value
 
 
+def _not_empty(value: object) -> object:
+    """Refuse an empty path: it would be the recipe's own folder."""
+    if value == "":
+        raise ValueError("is empty")
+    return value
+
+
+SourcePath = Annotated[Path, BeforeValidator(_not_empty)]
 Mode = Annotated[int, BeforeValidator(_mode)]
 Owner = Annotated[int, Field(ge=0, le=OWNER_MAX)]
 InnerPath = Annotated[str, BeforeValidator(_inner_path)]
@@ -78,7 +88,7 @@ def _source_table(value: object) -> object:
 class SourceSettings(_Settings):
     """A directory that goes into the image, and what of it does not."""
 
-    path: Path  # relative to the recipe's folder
+    path: SourcePath  # relative to the recipe's folder
     exclude: tuple[str, ...] = ()
 
 
@@ -135,12 +145,14 @@ class Packing(_Settings):
 class Recipe(_Settings):
     """A recipe; every setting but the source has a default."""
 
-    name: str = Field(default="", pattern=rf"^$|{NAME}")  # default: the file's name
-    source: Path | None = None  # relative to the recipe's folder
+    name: str = Field(
+        default="", pattern=rf"^$|{NAME}", max_length=NAME_MAX
+    )  # default: the file's name
+    source: SourcePath | None = None  # relative to the recipe's folder
     sources: tuple[Annotated[SourceSettings, BeforeValidator(_source_table)], ...] = Field(
         default=(), validate_default=True
     )
-    version: str | None = Field(default=None, pattern=NAME)
+    version: str | None = Field(default=None, pattern=NAME, max_length=NAME_MAX)
     formats: tuple[Format, ...] = Field(default=("uzip",), min_length=1)
     label: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{1,32}$")  # of the ISO volume
     codec: Codec | None = None
@@ -204,12 +216,19 @@ class Recipe(_Settings):
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe; its paths come back relative to where we are."""
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigError(f"no such recipe: {path}", hint="docs/recipes.md shows one") from error
+    except IsADirectoryError as error:
+        hint = f"name the recipe's file; or is it the chroot? then --source {path}"
+        raise ConfigError(f"the recipe {path} is a folder", hint=hint) from error
     except OSError as error:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the recipe {path} is not UTF-8 (byte {error.start})", hint="save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     try:
         recipe = Recipe.model_validate(settings)
@@ -247,7 +266,7 @@ def recipe_of(source: Path) -> Recipe:
 
 def image_name(text: str) -> str:
     """Return a name that an image may have."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+") or "image"
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")[:NAME_MAX] or "image"
 
 
 def label_of(recipe: Recipe) -> str:

@@ -34,7 +34,7 @@ class Question:
     def digest(self, inputs: Inputs) -> bytes:
         """Return a digest of all that a release follows from."""
         asked = (
-            self.recipe.model_dump_json(),
+            repr(self.recipe),  # JSON cannot hold a path that is not UTF-8
             self.wanted.epoch_s,
             self.wanted.excludes,
             self.version,

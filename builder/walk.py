@@ -176,7 +176,9 @@ def _root(source: Path) -> os.stat_result:
     except OSError as error:
         raise ConfigError(f"cannot read the source {source}: {error.strerror}") from error
     if not stat.S_ISDIR(status.st_mode):
-        raise ConfigError(f"the source {source} is not a directory")
+        raise ConfigError(
+            f"the source {source} is not a directory", hint="name the chroot's folder"
+        )
     return status
 
 

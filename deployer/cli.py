@@ -360,7 +360,7 @@ def publish_command(
 
 def main() -> None:
     """Run the command line and exit; threads that a second Ctrl-C did not wait for end here."""
-    ending.open_closed_streams()
+    ending.prepare_streams()
     ending.end_softly()
     ending.leave(run(sys.argv[1:]))
 

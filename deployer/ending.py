@@ -1,6 +1,7 @@
 """How a command ends: with its exit code, whatever it met, and whoever went away meanwhile."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from deployer.rollout import Terminated, interruption_code
 from slots.errors import Exit, ProductError
 
 BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
+_STDERR = 2
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
@@ -98,10 +100,19 @@ def _forget_lost_terminals() -> None:
                 _forget(stream)
 
 
-def open_closed_streams() -> None:
-    """Give ourselves something to write to where the caller gave us nothing (`>&-`)."""
-    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
-    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+def prepare_streams() -> None:
+    """Let no stream fail a command: one that is closed (`>&-`) is /dev/null, odd names are escaped.
+
+    Were it left closed, the next file that is opened would be the stdout of every tool we start.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _forget(stream: TextIO) -> None:

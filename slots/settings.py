@@ -107,7 +107,7 @@ _RULES: Mapping[str, str] = {
     "too_long": "takes at most {max_length} of them",
     "string_too_short": "is too short: at least {min_length} characters",
     "string_too_long": "is too long: at most {max_length} characters",
-    "string_pattern_mismatch": "is not written as it must be",
+    "string_pattern_mismatch": "must match {pattern}",
 }
 
 

@@ -71,7 +71,7 @@ def _fault(settings: dict[str, Any]) -> str:
         ({"formats": "uzip"}, ["formats: must be a list, not 'uzip'"]),
         (
             {"budget": "ten"},
-            ["budget: must be a whole number or is not written as it must be, not 'ten'"],
+            ["budget: must be a whole number or must match ^[0-9]+%$, not 'ten'"],
         ),
         (
             {"packing": {"squashf": 1}},

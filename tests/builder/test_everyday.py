@@ -1,0 +1,182 @@
+"""What an admin does on an ordinary day: odd names, wrong files, closed streams."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from builder.cli import app
+
+RECIPE = 'name = "cgi"\nsource = "chroot"\n'
+RUN = (
+    sys.executable,
+    "-c",
+    "import sys; from builder.cli import main; sys.argv[0] = 'image'; main()",
+)
+
+STRICT = {"PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is not C
+
+
+def _image(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def here(chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert chroot.name == "chroot"
+    (tmp_path / "r.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def _run(redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `image` with streams as a shell redirects them."""
+    shell = ["sh", "-c", f'exec "$@" {redirected}', "sh", *RUN, *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | STRICT
+    return subprocess.run(shell, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_ends_no_build(here: Path, closed: str) -> None:
+    done = _run(closed, "build", "r.toml", "--no-cache", "--format", "squashfs", "--output", "i")
+    assert done.returncode == 0, done.stderr
+    assert _image("verify", here / "i").exit_code == 0
+
+
+def test_a_full_stdout_is_told_in_one_line(here: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    assert _image("build", "r.toml", "--output", "i").exit_code == 0
+    for command in (["ls", "i"], ["cat", "i", "/etc/shadow"], ["info", "i", "--json"]):
+        done = _run(">/dev/full", *command)
+        assert done.returncode == 1
+        assert done.stderr == "image: the output cannot be written: No space left on device\n"
+    assert (here / "i").exists()
+
+
+def test_a_chroot_whose_name_is_not_utf_8_is_built(here: Path, chroot: Path) -> None:
+    odd = here / os.fsdecode(b"n\xffu")
+    try:
+        chroot.rename(odd)
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    done = _image("build", "--source", odd, "--output", "i", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["release"]["name"] == "n-u"
+    strict = _run("", "build", "--source", str(odd), "--output", f"{odd}.d/")
+    assert strict.returncode == 0, strict.stderr
+    assert "n\\udcffu.d/" in strict.stdout
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"i\xff"), "i\nj", "i" * 250])
+def test_a_file_that_a_description_cannot_name_is_refused(here: Path, name: str) -> None:
+    before = sorted(here.iterdir())
+    done = _image("build", "r.toml", "--output", name)
+    assert done.exit_code == 2, done.output
+    assert "an image cannot be named" in done.stderr
+    assert sorted(here.iterdir()) == before
+
+
+def test_an_output_that_is_a_symlink_is_left_alone(here: Path) -> None:
+    (here / "old").write_text("mine")
+    (here / "link").symlink_to("old")
+    done = _image("build", "r.toml", "--output", "link")
+    assert done.exit_code == 2
+    assert "link is a symlink to old" in done.stderr
+    assert (here / "link").is_symlink()
+    assert (here / "old").read_text() == "mine"
+
+
+@pytest.mark.parametrize("version", ["x" * 300, "a b"])
+def test_a_version_that_is_no_name_is_refused(here: Path, version: str) -> None:
+    done = _image("build", "r.toml", "--output", f"{here}/out/", "--version", version)
+    assert done.exit_code == 2, done.output
+    assert "version: " in done.stderr
+
+
+def test_a_chroot_with_a_very_long_name_is_built(here: Path, chroot: Path) -> None:
+    (here / ("n" * 250)).symlink_to(chroot)
+    done = _image("build", "--source", here / ("n" * 250), "--output", f"{here}/out/")
+    assert done.exit_code == 0, done.output
+
+
+def test_a_cache_inside_the_chroot_is_not_used(here: Path) -> None:
+    source = here / "mine"
+    source.mkdir()
+    (source / "file").touch()
+    done = _image("build", "--source", source, "--cache", source / "c", "--output", here / "i")
+    assert done.exit_code == 0, done.output
+    assert "it lies inside the source" in done.stderr
+    assert [one.name for one in source.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("empty", ["--source", "--output"])
+def test_an_empty_name_is_not_where_we_are(here: Path, empty: str) -> None:
+    before = sorted(here.iterdir())
+    done = _image("build", "r.toml", empty, "")
+    assert done.exit_code == 2
+    assert f"{empty} is empty" in done.stderr
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'name = "a"\nsource = ""\n', "source: is empty"),
+        (b'sources = [""]\n', "is empty"),
+        (RECIPE.encode("utf-16"), "r2.toml is not UTF-8 (byte 0)"),
+        (b'name = "a b"\nsource = "c"\n', "name: must match ^$|^[A-Za-z0-9]"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(here: Path, data: bytes, says: str) -> None:
+    (here / "r2.toml").write_bytes(data)
+    done = _image("build", "r2.toml", "--output", "i")
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr
+
+
+def test_a_recipe_of_another_editor_is_read(here: Path) -> None:
+    (here / "r2.toml").write_bytes(b"\xef\xbb\xbf" + RECIPE.replace("\n", "\r\n").encode())
+    assert _image("build", "r2.toml", "--output", "i").exit_code == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_chroot_given_as_the_recipe_is_understood() -> None:
+    done = _image("build", "chroot")
+    assert done.exit_code == 2
+    assert "the recipe chroot is a folder" in done.stderr
+    assert "--source chroot" in done.stderr
+
+
+def test_a_release_given_as_an_image_names_its_images(here: Path) -> None:
+    assert _image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
+    folder = str(here / "out/cgi-1")
+    for command in (
+        ["info", folder],
+        ["ls", folder],
+        ["cat", folder, "x"],
+        ["extract", folder, "x"],
+    ):
+        done = _image(*command)
+        assert done.exit_code == 2
+        assert "out/cgi-1 is a folder, not an image" in done.stderr
+        assert "out/cgi-1/cgi-1.uzip" in done.stderr
+
+
+def test_a_dangling_output_folder_is_told(here: Path) -> None:
+    (here / "gone").symlink_to("nowhere")
+    done = _image("build", "r.toml", "--format", "uzip", "--format", "iso9660", "--output", "gone")
+    assert done.exit_code == 2
+    assert "it is a symlink to nowhere" in done.stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_path_that_cannot_be_is_told_in_one_line() -> None:
+    done = _image("build", "r.toml", "--output", "x" * 300 + "/i")
+    assert done.exit_code == 2
+    assert "File name too long" in done.stderr
+    assert "Traceback" not in done.stderr
