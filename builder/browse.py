@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from builder import places, restore
+from builder.description import description
 from builder.hardlinks import first_files
 from builder.names import listed, shown, text
 from builder.opened import iso9660

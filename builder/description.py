@@ -23,7 +23,7 @@ class Description:
 
 
 def description(path: Path) -> Description | None:
-    """Return the release of a folder, or of the artefact in a file."""
+    """Return the release of a folder, or of the artefact in a file, also behind a symlink."""
     if path.is_dir():
         release = _release(path / places.MANIFEST)
         return None if release is None else Description(release, path, release.artefacts)
@@ -35,7 +35,7 @@ def description(path: Path) -> Description | None:
         mine = [one for one in release.artefacts if one.file == path.name] if release else []
         if release is not None and mine:
             return Description(release, path.parent, tuple(mine))
-    return None
+    return description(path.resolve()) if path.is_symlink() else None
 
 
 def _release(path: Path) -> Release | None:

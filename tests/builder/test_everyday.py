@@ -167,6 +167,15 @@ def test_a_release_given_as_an_image_names_its_images(here: Path) -> None:
         assert "out/cgi-1/cgi-1.uzip" in done.stderr
 
 
+@pytest.mark.parametrize("behind", ["out/cgi-1/cgi-1.uzip", "out/cgi-1"])
+def test_a_release_is_found_behind_a_symlink(here: Path, behind: str) -> None:
+    assert _image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
+    (here / "latest").symlink_to(behind)
+    for command in (["verify"], ["diff", behind]):
+        done = _image(*command, "latest")
+        assert done.exit_code == 0, done.output
+
+
 def test_a_dangling_output_folder_is_told(here: Path) -> None:
     (here / "gone").symlink_to("nowhere")
     done = _image("build", "r.toml", "--format", "uzip", "--format", "iso9660", "--output", "gone")
