@@ -119,18 +119,23 @@ class Recaller:
 
     def _places(self, keys: Sequence[bytes]) -> Iterator[_Place]:
         for asked, key in enumerate(keys):
-            if not key:
-                continue
-            for artefact in self._artefacts():
+            if key and (found := self._find(key)):
+                artefact, at = found
+                _, offset, length, stream_bytes, digest = _ROW.unpack_from(artefact.table, at)
+                where = (artefact.descriptor, offset, length)
+                yield _Place(asked, *where, stream_bytes, digest.hex())
+
+    def _find(self, key: bytes) -> tuple[_Artefact, int] | None:
+        """Return the newest artefact that holds a key, and where in its table the row is."""
+        for artefacts in (self._opened, self._others()):
+            for artefact in artefacts:
                 at = artefact.rows.get(key)
                 if at is not None:
-                    _, offset, length, stream_bytes, digest = _ROW.unpack_from(artefact.table, at)
-                    where = (artefact.descriptor, offset, length)
-                    yield _Place(asked, *where, stream_bytes, digest.hex())
-                    break
+                    return artefact, at
+        return None
 
-    def _artefacts(self) -> Iterator[_Artefact]:
-        yield from self._opened
+    def _others(self) -> Iterator[_Artefact]:
+        """Open one artefact more at a time."""
         for path, table in self._tables:
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -146,6 +146,7 @@ def _mount_point(path: bytes, full: bytes, status: os.stat_result, seen: Seen) -
 
 def _changed(full: bytes, stamp: Stamp) -> bool:
     try:
-        return stamp_of(os.lstat(full)) != stamp
+        now = os.lstat(full)
     except OSError:
         return True
+    return stamp != (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)

@@ -75,17 +75,15 @@ class Planned(NamedTuple):
     def key(self) -> bytes:
         """Return a digest of what the cluster is made of."""
         rows: list[bytes] = []
-        digests, program = self.made
         for at, source, offset, length in self.parts:
-            match source:
-                case Node():
-                    content = bytes.fromhex(digests[source.path])
-                    rows.append(_PART.pack(b"F", at, offset, length, content))
-                case _Table():
-                    rows.append(_PART.pack(b"T", at, offset, length, source.digest(program)))
-                case bytes():
-                    data = source[offset : offset + length]
-                    rows.append(_PART.pack(b"L", at, 0, length, hashlib.sha256(data).digest()))
+            if isinstance(source, Node):
+                mark, digest = b"F", bytes.fromhex(self.made.digests[source.path])
+            elif isinstance(source, _Table):
+                mark, digest = b"T", source.digest(self.made.program)
+            else:
+                data = source[offset : offset + length]
+                mark, digest = b"L", hashlib.sha256(data).digest()
+            rows.append(_PART.pack(mark, at, offset, length, digest))
         return hashlib.sha256(b"".join(rows)).digest()[:KEY_BYTES]
 
     def fill(self, buffer: memoryview) -> int:
@@ -150,13 +148,12 @@ def planned(layout: Layout, made: Made) -> Iterator[Planned | ZeroRun]:
 
 def _extents(layout: Layout) -> Iterator[tuple[int, Node | _Table | bytes]]:
     """Yield what the volume holds in order: where it begins, and what it is."""
-    nodes = layout.tree.nodes
+    nodes, blocks, directory = layout.tree.nodes, layout.first_blocks, Kind.DIRECTORY
     for piece in layout.pieces:
-        start = layout.first_block(piece) * BLOCK_BYTES
-        if piece >= 0 and nodes[piece].kind is not Kind.DIRECTORY:
-            yield start, nodes[piece]
+        if piece >= 0 and nodes[piece].kind is not directory:
+            yield blocks[piece] * BLOCK_BYTES, nodes[piece]
         else:
-            yield start, _metadata(layout, piece)
+            yield layout.first_block(piece) * BLOCK_BYTES, _metadata(layout, piece)
 
 
 def _metadata(layout: Layout, piece: int) -> _Table | bytes:

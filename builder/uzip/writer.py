@@ -81,11 +81,10 @@ def write(
     whole = _whole(clusters, count, cluster_bytes)
     for items in _packed(work, whole, count, threads):
         for item in items:
-            match item:
-                case ZeroRun(run):
-                    image.elide(run)
-                case _Packed() as packed:
-                    image.add(packed)
+            if isinstance(item, ZeroRun):
+                image.elide(item.count)
+            else:
+                image.add(item)
         on_progress(len(image.toc) * cluster_bytes)
     image.finish()
     out.flush()
