@@ -65,17 +65,18 @@ def real_chroot() -> Path:
     if named:
         return Path(named)
     if not CACHE.is_dir():
-        _debootstrap(CACHE)
+        debootstrap(CACHE, INCLUDE)
     return CACHE
 
 
-def _debootstrap(target: Path) -> None:
+def debootstrap(target: Path, include: str) -> None:
+    """Make a minimal Debian with these packages."""
     if shutil.which("debootstrap") is None:
         raise LabError("a real chroot needs debootstrap (apt-get install debootstrap)")
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     done = subprocess.run(
-        ["debootstrap", "--variant=minbase", f"--include={INCLUDE}", SUITE, str(partial)],
+        ["debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(partial)],
         capture_output=True, text=True, check=False, timeout=DEBOOTSTRAP_TIMEOUT_S,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
