@@ -55,10 +55,18 @@ class Admin:
 
     def deploy(self, *arguments: str, fleet: Path | None = None) -> Answer:
         """Run a `deploy` to its end."""
+        return self._run(self.command(*arguments, fleet=fleet))
+
+    def publish(self, folder: str, *arguments: str) -> Answer:
+        """Lay out what a mirror is to have: no inventory is needed for that."""
+        answer = self._run([str(DEPLOY), "publish", "--to", folder, *arguments])
+        assert answer.code == 0, answer
+        return answer
+
+    def _run(self, command: list[str]) -> Answer:
         done = subprocess.run(
-            self.command(*arguments, fleet=fleet),
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
-            stdin=subprocess.DEVNULL, timeout=DEPLOY_TIMEOUT_S,
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            check=False, stdin=subprocess.DEVNULL, timeout=DEPLOY_TIMEOUT_S,
         )  # fmt: skip
         return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -11,7 +11,7 @@ from tests.lab.frontends import PROJECT
 from tests.lab.processes import LabError, tool
 
 IMAGE = PROJECT / ".venv" / "bin" / "image"
-APPLETS = ("sh", "cat", "hostname", "sleep", "ls", "test", "sha256sum", "id")
+APPLETS = ("sh", "cat", "hostname", "sleep", "ls", "test", "sha256sum", "id", "tail", "cut")
 PAYLOAD_BYTES = 6 << 20
 MOUNT_POINTS = ("dev", "tmp", "home", "var/sessions", "etc/host")
 RECIPE = """\
@@ -30,6 +30,14 @@ WELL = """\
 #!/bin/sh
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
 echo "version {version}"
+"""
+# Says its version, and once more when it may end.
+SLOW = """\
+#!/bin/sh
+printf 'Content-Type: text/plain\\r\\n\\r\\n'
+tail -n 1 /usr/lib/cgi-bin/version | cut -d'"' -f2
+until [ -e /tmp/slow.end ]; do sleep 0.1; done
+tail -n 1 /usr/lib/cgi-bin/version | cut -d'"' -f2
 """
 SICK = """\
 #!/bin/sh
@@ -58,9 +66,10 @@ def small_chroot(folder: Path, version: str, *, cgi: str = WELL) -> Path:
         (folder / "bin" / name).symlink_to("busybox")
     add_fcgiwrap(folder)
     (folder / "etc" / "passwd").write_text("root:x:0:0::/:/bin/sh\nwww-data:x:33:33::/:/bin/sh\n")
-    script = folder / "usr/lib/cgi-bin/version"
-    script.write_text(cgi.format(version=version))
-    script.chmod(0o755)
+    for name, text in (("version", cgi.format(version=version)), ("slow", SLOW)):
+        script = folder / "usr/lib/cgi-bin" / name
+        script.write_text(text)
+        script.chmod(0o755)
     # What does not compress: an image that takes a moment to travel.
     noise = random.Random(version).randbytes(PAYLOAD_BYTES)
     (folder / "usr/share/payload").write_bytes(noise)

@@ -20,6 +20,7 @@ class Pair:
     client: socket.socket
     server: socket.socket
     silent: bool = False
+    sent_bytes: int = 0  # to the server
     pumps: list[threading.Thread] = field(default_factory=list)
 
 
@@ -56,6 +57,11 @@ class Proxy:
             for pump in pair.pumps:
                 pump.start()
 
+    @property
+    def sent_bytes(self) -> int:
+        """What all clients have sent so far."""
+        return sum(pair.sent_bytes for pair in self._pairs)
+
     def cut(self, *, silent: bool) -> None:
         """Reset every connection that is open; `silent`: towards the client alone."""
         for pair in self._pairs:
@@ -91,6 +97,8 @@ def _pump(pair: Pair, source: socket.socket, sink: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(PIECE_BYTES):
             sink.sendall(data)
+            if source is pair.client:
+                pair.sent_bytes += len(data)
     if pair.silent:
         if source is pair.client:
             source.close()

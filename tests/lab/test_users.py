@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,19 @@ NONCE = "fedcba9876543210"
 pytestmark = pytest.mark.lab
 
 BYSTANDERS = 1000
+START_S = 120  # since a process began, with all that this machine does beside
 LOOK_S = 1.0  # of the processor, for a look at a thousand processes
 # What each process is called, and how it comes to use /webroot/cgi1. `exec -a` is bash's.
 HOLDERS = {
     "in-cwd": "cd /webroot/cgi1/usr && exec /run/in-cwd 600",
-    "in-file": "exec /run/in-file 600 </webroot/cgi1/usr/share/payload",
+    "in-file": "exec /run/in-file 600 </webroot/cgi1/etc/passwd",
+    "in-beneath": "exec /run/in-beneath 600 </webroot/cgi1/usr/share/payload",
     "in-map": "LD_PRELOAD=$(echo /webroot/cgi1/lib/*/libc.so.6) exec /run/in-map 600",
     "in-text": "exec /webroot/cgi1/bin/busybox sleep 600",
     "in-deleted": "exec 5>/webroot/cgi1/tmp/gone; rm /webroot/cgi1/tmp/gone;"
     "exec /run/in-deleted 600",
     "in-bind": "exec /run/in-bind 600 </webroot/cgi1/home/alice/note",
+    "in-dev": "exec /run/in-dev 600 </webroot/cgi1/dev/null",
     "in-chroot": "exec chroot /webroot/cgi1 /bin/sleep 600",
     "in-mounts": "exec unshare --mount --propagation private /bin/sh -c "
     "'cd /webroot/cgi1/home && exec /run/in-mounts 600'",
@@ -45,6 +49,10 @@ BESIDE = {
     "by-null": "exec /run/by-null 600 </dev/null >/dev/null",
     "by-mounts": "exec unshare --mount --propagation private /run/by-mounts 600",
 }
+# The host's own /dev inside the slot, whose device everybody has; and files that a mount hides.
+BIND_DEV = "mount --bind /dev /webroot/cgi1/dev"
+HIDE = "mount -t tmpfs tmpfs /webroot/cgi1/usr/share"
+SHOW = "umount /webroot/cgi1/usr/share /webroot/cgi1/dev"
 RULES = """
 uncovered = "{uncovered}"
 drain_s = 2
@@ -126,13 +134,16 @@ def test_all_who_use_the_slot_are_found_and_dealt_with_by_their_rules(
         f"i=0; while [ $i -lt {BYSTANDERS} ]; do sleep 600 & i=$((i+1)); done >/dev/null 2>&1",
     )
 
+    lab.on("www1", BIND_DEV)
     with running(lab, "www1", HOLDERS | BESIDE) as pids:
+        lab.on("www1", HIDE)
         assert look_cpu_s(lab, "www1") < LOOK_S
         found = users(admin)
         assert set(found) == services | {pids[name] for name in HOLDERS}, (pids, found)
         holds = {name: found[pids[name]]["holds"] for name in HOLDERS}
         assert holds["in-map"] == ["map"], holds
-        assert holds["in-deleted"] == ["file"], holds
+        for name in ("in-file", "in-beneath", "in-deleted", "in-dev"):
+            assert holds[name] == ["file"], (name, holds)
         assert {"root", "cwd"} <= set(holds["in-chroot"]), holds
 
         fleet = with_rules(lab, admin.folder, SERVICES)
@@ -153,7 +164,29 @@ def test_all_who_use_the_slot_are_found_and_dealt_with_by_their_rules(
         done = admin.deploy(*image, fleet=fleet)
         assert done.code == 0, done
     assert users(admin, "--slot", "A") == {}
+    lab.on("www1", SHOW)
+    a_lazily_unmounted_slot_is_still_used(admin, str(releases["3.0"].folder))
     lab.on("www1", "pkill -x sleep; true")
+
+
+def a_lazily_unmounted_slot_is_still_used(admin: Admin, image: str) -> None:
+    lab, deploying = admin.lab, ("--yes", "--slot", "A", "--image", image)
+    lazy = {"lazy": "cd /webroot/cgi1/usr && exec /run/lazy 600"}
+    with running(lab, "www1", lazy) as pids:
+        lab.on("www1", "umount -l /webroot/cgi1; ! mountpoint -q /webroot/cgi1")
+        (one,) = users(admin, "--slot", "A").values()
+        told = {"pid": pids["lazy"], "command": "lazy", "user": "root", "holds": ["cwd"]}
+        told |= {"slot": "A", "active": False, "rule": None}
+        assert one | told == one
+        since = datetime.fromisoformat(one["since"])
+        assert abs((datetime.now(UTC) - since).total_seconds()) < START_S
+
+        refused = admin.deploy(*deploying)
+        assert refused.code in {3, 4}, refused
+        assert f"pid {pids['lazy']} lazy (root)" in refused.stdout, refused
+        assert (linked(lab, "www1"), served(lab, "www1")) == ("B", "2.0")
+    admin.deploy_well(*deploying)
+    assert (linked(lab, "www1"), served(lab, "www1")) == ("A", "3.0")
 
 
 def look_cpu_s(lab: Lab, name: str) -> float:

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,19 +12,31 @@ PIECE = 4096
 class Mirror:
     """What the server has, and what it was asked for."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, address: str, port: int) -> None:
+        self.address = address
         self.port = port
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []  # folder, range
         self.let_go = threading.Event()
 
     def url(self, folder: str, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{folder}/{name}"
+        return f"{self.folder(folder)}/{name}"
+
+    def folder(self, name: str) -> str:
+        return f"http://{self.address}:{self.port}/{name}"
+
+
+def here(make: Callable[[], ThreadingHTTPServer]) -> ThreadingHTTPServer:
+    """Make a server in the network of this process."""
+    return make()
 
 
 @contextmanager
-def mirror() -> Iterator[Mirror]:
-    """Serve until the block ends."""
+def mirror(
+    address: str = "127.0.0.1",
+    within: Callable[[Callable[[], ThreadingHTTPServer]], ThreadingHTTPServer] = here,
+) -> Iterator[Mirror]:
+    """Serve until the block ends, at an address of the network within which it is made."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -34,8 +46,8 @@ def mirror() -> Iterator[Mirror]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its base has it
             del format, args
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made = Mirror(server.server_address[1])
+    server = within(lambda: ThreadingHTTPServer((address, 0), Handler))
+    made = Mirror(address, server.server_address[1])
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield made

@@ -61,19 +61,18 @@ sub start {
     exit 0;
 }
 
-# One request of a connection (FastCGI 1.0, section 3): all of it is read, none of it matters.
+# One request of a connection (FastCGI 1.0, section 3): all that matters of it is whether it is for a CGI.
 sub answer {
     my ($client) = @_;
+    my $asked = "";
     while (1) {
         my $head = take($client, 8) // return;
         my (undef, $type, undef, $length, $padding) = unpack("CCnnC", $head);
-        take($client, $length + $padding) // return;
+        my $content = take($client, $length + $padding) // return;
+        $asked .= $content if $type == 4;
         last if $type == 5 && $length == 0;
     }
-    # Twice, with a moment between: an answer is of one image, or it shows.
-    my $body = version();
-    select(undef, undef, undef, 0.001);
-    $body = "Content-Type: text/plain\r\n\r\n$body" . version();
+    my $body = $asked =~ /slow-cgi/ ? slow() : twice();
     my $padding = -length($body) % 8;
     my $answer = pack("CCnnCC", 1, 6, 1, length($body), $padding, 0) . $body . "\0" x $padding;
     $answer .= pack("CCnnCC", 1, 6, 1, 0, 0, 0) . pack("CCnnCCNx4", 1, 3, 1, 8, 0, 0, 0);
@@ -84,6 +83,19 @@ sub answer {
         substr($answer, 0, $sent) = "";
     }
     close $client;
+}
+
+# With a moment between: an answer is of one image, or it shows.
+sub twice {
+    my $body = version();
+    select(undef, undef, undef, 0.001);
+    return "Content-Type: text/plain\r\n\r\n$body" . version();
+}
+
+# A program of the slot, which takes a while.
+sub slow {
+    local $ENV{PATH} = "/bin";
+    return scalar qx(/usr/lib/cgi-bin/slow);
 }
 
 sub take {
