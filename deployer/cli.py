@@ -13,19 +13,10 @@ from typer.exceptions import TyperException
 
 from deployer import console, documents, ending, options, packs, publish, releases, setup, users
 from deployer.confirm import confirm
-from deployer.deploy import (
-    Fleet,
-    Proposal,
-    Wish,
-    fleet,
-    keeping,
-    probe_all,
-    propose,
-    roll_out,
-    unlock,
-)
+from deployer.deploy import Proposal, Wish, propose, roll_out
 from deployer.documents import Document
 from deployer.durable import replaceable, write_text
+from deployer.fleet import Fleet, fleet_of, keeping, probe_all
 from deployer.fleet_file import load
 from deployer.live import sink
 from deployer.options import EXIT_CODES, FLEET, RELEASES, slot_named
@@ -33,6 +24,7 @@ from deployer.plan import Goal
 from deployer.prove import prove_all
 from deployer.rollout import Outcome
 from deployer.ssh import connect
+from deployer.unlock import unlock
 from deployer.wording import counted
 from slots.errors import ConfigError, Exit, Refused, worst
 from slots.events import Emit
@@ -122,14 +114,14 @@ def status(
         ours = _fleet(inventory, hosts, set_, emit)
         known = releases.known(RELEASES)
         unproven = prove_all(ours, known) if prove else ()
-        answers = probe_all(ours)
-        damaged = tuple(one for one in unproven if one.host in answers.states)
-        answers = replace(answers, failures=(*answers.failures, *damaged))
+        probed = probe_all(ours)
+        damaged = tuple(one for one in unproven if one.host in probed.states)
+        probed = replace(probed, failures=(*probed.failures, *damaged))
     if json_:
-        console.print_json(documents.status(ours, answers, known))
+        console.print_json(documents.status(ours, probed, known))
     else:
-        console.show_status(ours, answers, known)
-    raise typer.Exit(int(worst(one.exit_code for one in answers.failures)))
+        console.show_status(ours, probed, known)
+    raise typer.Exit(int(worst(one.exit_code for one in probed.failures)))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -413,7 +405,7 @@ def _rollout(
 
 
 def _fleet(inventory: Path, hosts: list[str] | None, set_: str | None, emit: Emit) -> Fleet:
-    return fleet(load(inventory), hosts or (), set_, connect, emit)
+    return fleet_of(load(inventory), hosts or (), set_, connect, emit)
 
 
 def _show(proposal: Proposal, *, as_json: bool) -> None:

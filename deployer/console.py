@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.text import Text
 
 from deployer import provision
-from deployer.deploy import Answers, Fleet, Proposal, Result
+from deployer.deploy import Proposal, Result
 from deployer.documents import Document
+from deployer.fleet import Fleet, Probed
 from deployer.packs import Pack
 from deployer.plan import Plan
 from deployer.publish import Published
 from deployer.rollout import Outcome
-from deployer.setup import Offer, SetUp
+from deployer.setup import Offer, SetupResult
 from deployer.status import StatusRow, status_notes, status_rows, status_table
 from deployer.wording import counted, megabytes
 from slots.actions import Action, Restart
@@ -163,7 +164,7 @@ def show_setups(offer: Offer, *, to_stderr: bool = False) -> None:
         _line(console, "nothing is touched on any host")
 
 
-def show_set_up(done: SetUp) -> None:
+def show_set_up(done: SetupResult) -> None:
     """Show how setting up ended, and the rollout behind it."""
     _show_outcomes(_page(), done.outcomes)
     if done.rollout is not None:
@@ -190,13 +191,13 @@ def show_published(to: Path, laid: Sequence[Published]) -> None:
         _line(console, f"{to / one.object.sha256}  {size}  {one.object.what}{there}")
 
 
-def show_status(fleet: Fleet, answers: Answers, known: Sequence[Release]) -> None:
+def show_status(fleet: Fleet, probed: Probed, known: Sequence[Release]) -> None:
     """Show what each frontend is now, a line per slot."""
     rows: list[StatusRow] = []
     notes: dict[str, list[str]] = {}
     for host in fleet.hosts:
-        if host.name in answers.states:
-            slots, state = host.sets[fleet.set_name], answers.states[host.name]
+        if host.name in probed.states:
+            slots, state = host.sets[fleet.set_name], probed.states[host.name]
             rows += status_rows(host, slots, state, known)
             for note in status_notes(host, slots, state, known):
                 notes.setdefault(note, []).append(host.name)
@@ -208,7 +209,7 @@ def show_status(fleet: Fleet, answers: Answers, known: Sequence[Release]) -> Non
         _line(console, line)
     for note, names in notes.items():
         _line(console, f"{' '.join(names)}: {note}")
-    _show_outcomes(console, answers.failures)
+    _show_outcomes(console, probed.failures)
 
 
 def complain(name: str, message: str, hint: str) -> None:

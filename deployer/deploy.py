@@ -4,43 +4,26 @@ load ─► find and verify the release ─► probe ─► packs ─► plan �
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from deployer import packs, releases
 from deployer.choice import LINE_BYTES_PER_S, NoPack, Offers
-from deployer.connection import Connection
 from deployer.execute import Replan, execute
-from deployer.inventory import Host, Inventory, select, set_name
-from deployer.kept import Kept
+from deployer.fleet import Fleet, Probed, probe_all
+from deployer.inventory import Host
 from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
-from deployer.probe import probe, quietly, reach
+from deployer.probe import quietly, reach
 from deployer.releases import FoundRelease
-from deployer.rollout import Budget, Outcome, Stop, ask_hosts, exit_code, run_hosts
+from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
 from deployer.transfer import Bucket, Work
-from slots import calls
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 from slots.events import Emit, step
 from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotName
-
-Connect = Callable[[Host, Emit], Connection]
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """The hosts that a command is about, and the way to them."""
-
-    inventory: Inventory
-    hosts: tuple[Host, ...]
-    set_name: str
-    connect: Connect
-    emit: Emit
-    kept: Kept = field(default_factory=Kept)  # of a look, for the work behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +35,6 @@ class Wish:
     image: str | None = None  # None: the newest release
     allow_bad: bool = False
     force_unmount: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the hosts are now, by name; and the outcomes of those that did not say it."""
-
-    states: Mapping[str, FrontendState]
-    failures: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +87,6 @@ class Result:
         return int(self.exit_code) if self.interrupted is None else self.interrupted
 
 
-def fleet(
-    inventory: Inventory,
-    patterns: Sequence[str],
-    wanted_set: str | None,
-    connect: Connect,
-    emit: Emit,
-) -> Fleet:
-    """Choose the hosts and the set of slots."""
-    name = set_name(inventory, wanted_set)
-    return Fleet(inventory, select(inventory, patterns), name, connect, emit)
-
-
-def keeping(fleet: Fleet) -> Fleet:
-    """Return the fleet, to be looked at and then worked on: its first hosts are kept at hand."""
-    first = fleet.hosts[: fleet.inventory.rollout.parallel]
-    return replace(fleet, kept=Kept(host.name for host in first))
-
-
 def roll_out(fleet: Fleet, proposal: Proposal) -> Result:
     """Execute what was proposed (and confirmed); a refusal on any host means nowhere."""
     try:
@@ -179,10 +136,10 @@ def find_release(fleet: Fleet, wish: Wish, out: Path) -> FoundRelease | None:
 
 
 def propose_for(
-    fleet: Fleet, wish: Wish, found: FoundRelease | None, answers: Answers, out: Path
+    fleet: Fleet, wish: Wish, found: FoundRelease | None, probed: Probed, out: Path
 ) -> Proposal:
     """Plan for hosts that were asked already."""
-    states, failures = answers.states, answers.failures
+    states, failures = probed.states, probed.failures
     made = _packs(fleet, wish, found, states, out)
     replan = _planner(wish, found, out, _offers(made))
     plans: dict[str, Plan] = {}
@@ -271,26 +228,6 @@ def _verify(found: FoundRelease, out: Path, emit: Emit) -> None:
         detail.append(f"{', '.join(sorted(formats))} as {found.folder} says")
 
 
-def probe_all(fleet: Fleet) -> Answers:
-    """Ask all hosts what they are now."""
-    states: dict[str, FrontendState] = {}
-
-    def ask(host: Host) -> Outcome:
-        started = time.monotonic()
-        try:
-            with step(fleet.emit, "probe", host.name), ExitStack() as ways:
-                way = ways.enter_context(fleet.connect(host, fleet.emit))
-                _, states[host.name] = probe(reach(way, host, fleet.set_name, fleet.emit))
-                if fleet.kept.keep(host.name, way):
-                    ways.pop_all()
-        except ProductError as error:
-            return Outcome.of(host.name, error, time.monotonic() - started)
-        return Outcome(host.name, Exit.DONE)
-
-    failures = tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
-    return Answers(states, failures)
-
-
 def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
     """Execute one host's plan, and say what really travelled for it."""
     outcome = _execute(fleet, proposal, host, work)
@@ -316,23 +253,6 @@ def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcom
         return Outcome.of(host.name, error, time.monotonic() - started)
     message = f"slot {plan.target} serves {plan.image.release}"
     return Outcome(host.name, Exit.DONE, message, seconds=time.monotonic() - started)
-
-
-def unlock(fleet: Fleet) -> tuple[Outcome, ...]:
-    """Remove the locks of the set, and end who holds them."""
-
-    def free(host: Host) -> Outcome:
-        try:
-            with step(fleet.emit, "unlock", host.name), fleet.connect(host, fleet.emit) as way:
-                frontend = reach(way, host, fleet.set_name, fleet.emit)
-                frontend, _ = probe(frontend)
-                answer = frontend.ask(calls.unlock_call())
-        except ProductError as error:
-            return Outcome.of(host.name, error)
-        who = answer.first("unlocked")
-        return Outcome(host.name, Exit.DONE, f"unlocked: {who}" if who else "was not locked")
-
-    return ask_hosts(fleet.hosts, free)
 
 
 def _already(proposal: Proposal) -> tuple[Outcome, ...]:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deployer.deploy import Answers, Fleet, Proposal, Result
+from deployer.deploy import Proposal, Result
+from deployer.fleet import Fleet, Probed
 from deployer.image import identify
 from deployer.inventory import Host
 from deployer.packs import Pack
@@ -18,7 +19,7 @@ from deployer.plan import Plan, rollback_hindrance
 from deployer.provision import Enabled, Folder, Item, Program
 from deployer.publish import Published
 from deployer.rollout import Outcome
-from deployer.setup import Offer, SetUp
+from deployer.setup import Offer, SetupResult
 from deployer.status import proof_age_s, slotctl_is_stale
 from deployer.users import HostUsers, SlotUser
 from slots.errors import ProductError
@@ -95,14 +96,14 @@ def _plan(of_host: Plan | None) -> Document | None:
 # --- what the hosts are ---
 
 
-def status(fleet: Fleet, answers: Answers, known: Sequence[Release]) -> Document:
+def status(fleet: Fleet, probed: Probed, known: Sequence[Release]) -> Document:
     """Return what each frontend is now."""
-    failed = {one.host: one for one in answers.failures}
+    failed = {one.host: one for one in probed.failures}
     hosts = []
     for host in fleet.hosts:
         document: Document = {"name": host.name, "address": host.address}
-        if host.name in answers.states:
-            document |= _state(host, fleet.set_name, answers.states[host.name], known)
+        if host.name in probed.states:
+            document |= _state(host, fleet.set_name, probed.states[host.name], known)
         hosts.append(document | _outcome(failed.get(host.name)))
     return {"schema": "flipslot.status/1", "set": fleet.set_name, "hosts": hosts}
 
@@ -192,7 +193,7 @@ def unlock(fleet: Fleet, outcomes: Sequence[Outcome]) -> Document:
     return {"schema": "flipslot.unlock/1", **_outcomes(fleet, outcomes)}
 
 
-def provision(fleet: Fleet, offer: Offer, done: SetUp | None) -> Document:
+def provision(fleet: Fleet, offer: Offer, done: SetupResult | None) -> Document:
     """Return what was set up, or (`done` is None) would be, and the rollout behind it."""
     ended = {one.host: one for one in (done.outcomes if done else offer.failures)}
     hosts = []

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator, Sequence
 
-from deployer.deploy import Fleet
 from deployer.execute import locked
+from deployer.fleet import Fleet
 from deployer.frontend import Frontend, read_timeout_s
 from deployer.image import Image, identify
 from deployer.inventory import Host

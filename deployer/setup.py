@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import assert_never
 
 from deployer.deploy import (
-    Answers,
-    Fleet,
     Proposal,
     Result,
     Wish,
@@ -17,6 +15,7 @@ from deployer.deploy import (
     roll_out,
 )
 from deployer.execute import locked
+from deployer.fleet import Fleet, Probed, ask_each
 from deployer.frontend import Frontend
 from deployer.inventory import Host
 from deployer.probe import probe, quietly, reach
@@ -70,7 +69,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class SetUp:
+class SetupResult:
     """How it ended: what was installed, and the rollout behind it."""
 
     outcomes: tuple[Outcome, ...]
@@ -90,38 +89,32 @@ def offer(fleet: Fleet, wish: Wish | None, out: Path) -> Offer:
     setups: dict[str, Setup] = {}
     states: dict[str, FrontendState] = {}
 
-    def look(host: Host) -> Outcome:
-        started = time.monotonic()
-        try:
-            with step(fleet.emit, "look", host.name), fleet.connect(host, fleet.emit) as way:
-                frontend, state = probe(reach(way, host, fleet.set_name, fleet.emit))
-                setups[host.name] = _planned(frontend, state)
-                states[host.name] = state
-        except ProductError as error:
-            return Outcome.of(host.name, error, time.monotonic() - started)
-        return Outcome(host.name, Exit.DONE)
+    def look(frontend: Frontend, state: FrontendState) -> str:
+        setups[frontend.host.name] = _planned(frontend, state)
+        states[frontend.host.name] = state
+        return ""
 
-    failures = tuple(one for one in ask_hosts(fleet.hosts, look) if not one.done)
+    failures = tuple(one for one in ask_each(fleet, "look", look) if not one.done)
     if wish is None or not setups:
         return Offer(setups, failures, None)
     hosts = tuple(host for host in fleet.hosts if host.name in setups)
     fit = replace(fleet, hosts=hosts)
-    proposal = propose_for(fit, wish, find_release(fit, wish, out), Answers(states), out)
+    proposal = propose_for(fit, wish, find_release(fit, wish, out), Probed(states), out)
     small = _without_room(proposal, states)
     return Offer(setups, (*failures, *small), proposal)
 
 
-def set_up(fleet: Fleet, offered: Offer) -> SetUp:
+def set_up(fleet: Fleet, offered: Offer) -> SetupResult:
     """Install what was offered, and roll out to the hosts where that worked."""
     if offered.refusals:
-        return SetUp((*offered.failures,), None)
+        return SetupResult((*offered.failures,), None)
     hosts = tuple(host for host in fleet.hosts if host.name in offered.setups)
     outcomes = ask_hosts(hosts, lambda host: _install(fleet, host, offered.setups[host.name]))
     ended = (*offered.failures, *outcomes)
     fit = frozenset(one.host for one in outcomes if one.done)
     if offered.rollout is None or not fit:
-        return SetUp(ended, None)
-    return SetUp(ended, roll_out(fleet, _only(offered.rollout, fit)))
+        return SetupResult(ended, None)
+    return SetupResult(ended, roll_out(fleet, _only(offered.rollout, fit)))
 
 
 def _only(proposal: Proposal, names: frozenset[str]) -> Proposal:

@@ -1,19 +1,15 @@
 """Who uses the slots of the frontends, and which rule of the inventory deals with each of them."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deployer.deploy import Fleet
-from deployer.inventory import Host
-from deployer.probe import probe, reach
-from deployer.rollout import Outcome, ask_hosts
+from deployer.fleet import Fleet, ask_each
+from deployer.frontend import Frontend
+from deployer.rollout import Outcome
 from deployer.wording import age
 from slots import calls
-from slots.errors import Exit, ProductError
-from slots.events import step
 from slots.rules import User, rule_of
-from slots.slot import SlotName, SlotSet, active
+from slots.slot import FrontendState, SlotName, SlotSet, active
 
 GAP = "  "
 COLUMNS = ("host", "slot", "pid", "user", "since", "holds", "command", "rule")
@@ -37,23 +33,17 @@ def ask_users(fleet: Fleet, wanted: SlotName | None) -> tuple[HostUsers, tuple[O
     """Ask all hosts who uses the slot (None: both); those that do not say it are outcomes."""
     found: dict[str, tuple[SlotUser, ...]] = {}
 
-    def ask(host: Host) -> Outcome:
-        started = time.monotonic()
-        try:
-            with step(fleet.emit, "users", host.name), fleet.connect(host, fleet.emit) as way:
-                frontend, state = probe(reach(way, host, fleet.set_name, fleet.emit))
-                served = active(frontend.slots, state)
-                users: list[SlotUser] = []
-                for name in SlotName if wanted is None else (wanted,):
-                    answer = frontend.ask(calls.users_call(name))
-                    processes = map(User.parse, answer.all("user"))
-                    users += [_ruled(frontend.slots, name, served, one) for one in processes]
-                found[host.name] = tuple(users)
-        except ProductError as error:
-            return Outcome.of(host.name, error, time.monotonic() - started)
-        return Outcome(host.name, Exit.DONE)
+    def ask(frontend: Frontend, state: FrontendState) -> str:
+        served = active(frontend.slots, state)
+        users: list[SlotUser] = []
+        for name in SlotName if wanted is None else (wanted,):
+            answer = frontend.ask(calls.users_call(name))
+            processes = map(User.parse, answer.all("user"))
+            users += [_ruled(frontend.slots, name, served, one) for one in processes]
+        found[frontend.host.name] = tuple(users)
+        return ""
 
-    return found, tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
+    return found, tuple(one for one in ask_each(fleet, "users", ask) if not one.done)
 
 
 def _ruled(slots: SlotSet, name: SlotName, served: SlotName | None, process: User) -> SlotUser:
