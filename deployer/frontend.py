@@ -101,13 +101,15 @@ class Frontend:
     def _packed(self, script: bytes) -> tuple[bytes, tuple[bytes, ...]]:
         """Return a short script, and the script itself, gzipped, as what it reads and runs.
 
-        `dd bs=1` is what a verb costs most: a quarter of the bytes is a quarter of that. A host of
-        which nothing is known yet may lack gzip: its probe travels as it is.
+        Read byte by byte, as the command line does, it would cost the host more than most verbs
+        do; a dd that cannot gather a block says so before it reads. A host of which nothing is
+        known yet may lack gzip: its probe travels as it is.
         """
-        if self.platform is None:
-            return script, ()
-        body = gzip.compress(script, mtime=0)
-        return f'eval "$(dd bs=1 count={len(body)} 2>/dev/null | gzip -dc)"'.encode(), (body,)
+        body = script if self.platform is None else gzip.compress(script, mtime=0)
+        size_bytes = len(body)
+        read = f"dd bs={size_bytes} count=1 iflag=fullblock || dd bs=1 count={size_bytes}"
+        unpack = "" if self.platform is None else " | gzip -dc"
+        return f'eval "$({{ {read}; }} 2>/dev/null{unpack})"'.encode(), (body,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from slots.scripts import command_line
 
 PIECE_BYTES = 32_704  # the largest that fits one SSH packet of 32 KiB with its head
 POLL_S = 0.2
-LAST_WORDS_S = 2.0
+LAST_WORDS_S = 1.0
 
 
 def connect(host: Host, emit: Emit) -> "SshConnection":

@@ -17,7 +17,20 @@ from deployer.frontend import Trip
 from deployer.health import Health
 from deployer.transfer import WAYS, Errand, Job, MirrorsError
 from slots import answers, calls
-from slots.actions import Action, Arm, Baseline, Check, Confirm, Drain, Fill, Flip, Judge, Patch
+from slots.actions import (
+    Action,
+    Arm,
+    Baseline,
+    Check,
+    Confirm,
+    Drain,
+    Fill,
+    Flip,
+    Judge,
+    Patch,
+    Unmount,
+)
+from slots.errors import ProductError
 from slots.events import Notice, step
 from slots.manifest import HEAD_BYTES
 
@@ -36,7 +49,9 @@ def together(action: OnHost, following: Sequence[Action]) -> tuple[OnHost, ...]:
         begins = isinstance(one, Arm | Confirm)
         begins = begins or (isinstance(one, Flip) and not isinstance(group[-1], Arm))
         verb = on_host(one)
-        if verb is None or begins or isinstance(group[-1], Drain):
+        # What a drain leaves is ours to judge, but for an unmount: that refuses by itself.
+        drained = isinstance(group[-1], Drain) and not isinstance(one, Unmount)
+        if verb is None or begins or drained:
             break
         group.append(verb)
     return tuple(group)
@@ -130,7 +145,11 @@ class Trips:
     def _done(self) -> list[str]:
         answer, one = self._heard()
         self._job.frontend.tell_notices(answer)
-        return one.told(answer)
+        try:
+            return one.told(answer)
+        except ProductError:
+            self._end()
+            raise
 
     def _heard(self) -> tuple[answers.Answer, Errand]:
         """Return the answer of the next verb; what it refused or failed at is raised."""
