@@ -10,7 +10,7 @@ from posixpath import dirname
 from deployer.refusals import unfit
 from deployer.wording import megabytes
 from slots.errors import LockedError, Refused
-from slots.hooks import File, Found, PathState, Places
+from slots.hooks import File, Found, Hook, PathState
 from slots.slot import FrontendState, SlotName, SlotSet
 
 
@@ -77,12 +77,12 @@ class Wanted:
         )
 
 
-def wanted(slots: SlotSet, sets: Sequence[SlotSet], places: Places, slotctl: File) -> Wanted:
+def wanted(slots: SlotSet, sets: Sequence[SlotSet], known: Sequence[Hook], slotctl: File) -> Wanted:
     """Return what may be wanted for this set; slotctl and the hook are for all sets of the host."""
     mounts = [Folder(one.mount_point, f"mount point of slot {one.name}") for one in slots.slots]
     hooks = [
         (one.system, Program(File(one.path, one.mode, one.render(slotctl.path, sets)), "boot hook"))
-        for one in places.hooks
+        for one in known
     ]
     return Wanted(
         (

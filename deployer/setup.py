@@ -151,7 +151,7 @@ def _planned(frontend: Frontend, state: FrontendState) -> Setup:
 def _wanted(frontend: Frontend) -> Wanted:
     platform, sets = frontend.library, tuple(frontend.host.sets.values())
     slotctl = hooks.slotctl_file(platform, frontend.slots.records, sets)
-    return wanted(frontend.slots, sets, hooks.PLACES[platform.name], slotctl)
+    return wanted(frontend.slots, sets, hooks.HOOKS[platform.name], slotctl)
 
 
 def _install(fleet: Fleet, host: Host, setup: Setup) -> Outcome:

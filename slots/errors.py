@@ -6,14 +6,14 @@
     ├── HostError                3   one frontend failed, its old image serves
     │   ├── LockLostError        3   the lock was taken away, or its holder died
     │   └── StragglersError      3   the new image serves; processes still use the old one
-    ├── BudgetError              4   the rollout stopped: too many hosts failed
     ├── RolledBackError          5   a new image was taken back
     ├── UnreachableError         6   a frontend does not answer
     ├── LockedError              7   someone else is at work on a frontend
     ├── VerificationError        8   bytes are not what their description says
     └── BuildError               9   an image could not be built
 
-Anything else that is raised is a bug and keeps its traceback.
+Anything else that is raised is a bug and keeps its traceback. 4 (too many hosts failed) and 10
+(`plan --check`: something would change) are what a command as a whole comes to, and no error.
 """
 
 from collections.abc import Iterable
@@ -91,12 +91,6 @@ class LockLostError(HostError):
 
 class StragglersError(HostError):
     """The new image serves, and processes that still use the old one had their time."""
-
-
-class BudgetError(ProductError):
-    """Too many hosts failed, the rollout stopped."""
-
-    exit_code = Exit.BUDGET
 
 
 class RolledBackError(ProductError):

@@ -4,6 +4,7 @@ The files of the hooks are templates beside the verbs; which of them a machine t
 """
 
 import hashlib
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from slots.slot import MountKind, SlotSet
 
 BOOT_LIMIT_S = 1800  # both slots of every set may have to be read: 100 MB/s read 180 GB in it
 SLOTCTL_MODE = 0o700  # it holds the environment of trials, and the commands of rules
+
+
+_FILE = re.compile(r"[0-9a-f]{64} [0-7]{0,5}|missing|other")
 
 
 class PathState(StrEnum):
@@ -54,13 +58,6 @@ class Hook:
     path: str
     mode: int
     render: Callable[[str, Sequence[SlotSet]], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """What a platform may call at boot."""
-
-    hooks: tuple[Hook, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +149,15 @@ def _unit_of(path: str) -> str:
     return "".join(words).replace("%", "%%") + ".device"
 
 
-PLACES: Mapping[str, Places] = {
-    "FreeBSD": Places((Hook("rc.d", "/usr/local/etc/rc.d/flipslot", 0o555, rc_script),)),
-    "Linux": Places(
-        (
-            Hook("systemd", "/etc/systemd/system/flipslot.service", 0o644, unit),
-            Hook("init.d", "/etc/init.d/flipslot", 0o755, init_script),
-        ),
+HOOKS: Mapping[str, tuple[Hook, ...]] = {
+    "FreeBSD": (Hook("rc.d", "/usr/local/etc/rc.d/flipslot", 0o555, rc_script),),
+    "Linux": (
+        Hook("systemd", "/etc/systemd/system/flipslot.service", 0o644, unit),
+        Hook("init.d", "/etc/init.d/flipslot", 0o755, init_script),
     ),
-    "sandbox": Places(()),
+    "sandbox": (),
 }
+"""What may call slotctl at boot, by platform: which of them a machine takes is asked there."""
 
 
 # --- calls -------------------------------------------------------------------------------------
@@ -201,7 +197,7 @@ def _with_library(platform: Platform, call: str) -> str:
 def found(answer: Answer, n_folders: int, n_files: int) -> Found:
     """Return what is installed; HostError if the answer is not of what was asked."""
     folders, files = answer.all("folder"), answer.all("file")
-    known = all(one in list(PathState) for one in folders)
+    known = all(one in list(PathState) for one in folders) and all(map(_FILE.fullmatch, files))
     if not known or (len(folders), len(files)) != (n_folders, n_files) or not answer.first("hook"):
         raise HostError("the host's answer of what is installed is not of what was asked")
     return Found(

@@ -95,6 +95,9 @@ class _Fields:
             raise HostError(f"the probe answers {key}={text!r}, which is no number")
         return int(text)
 
+    def number_or_0(self, key: str) -> int:
+        return self.number(key) if self.text(key) else 0
+
     def choice(self, key: str, among: type[_Choice]) -> _Choice:
         text = self.text(key)
         try:
@@ -186,8 +189,8 @@ def _lock(fields: _Fields) -> Lock | None:
         return None
     return Lock(
         holder=fields.text("lock.holder") or "unknown",
-        pid=int(fields.text("lock.pid") or 0),
+        pid=fields.number_or_0("lock.pid"),
         boot_id=fields.text("lock.boot_id"),
-        since_epoch_s=int(fields.text("lock.since") or 0),
+        since_epoch_s=fields.number_or_0("lock.since"),
         alive=fields.text("lock.alive") == "yes",
     )

@@ -12,7 +12,7 @@ import pytest
 
 from deployer.provision import Setup, describe, plan_setup, too_small, wanted
 from slots.errors import LockedError, Refused
-from slots.hooks import PLACES, File, Found, PathState
+from slots.hooks import HOOKS, File, Found, PathState
 from slots.slot import DeviceKind, FrontendState, LinkKind, Lock, Slot, SlotName, SlotSet, SlotState
 from slots.slot import SlotStatus as Status
 from tests.deployer.conftest import AdminBox
@@ -33,7 +33,7 @@ def state(**changes: object) -> FrontendState:
 
 
 SLOTCTL = File("/usr/local/libexec/slotctl", 0o700, "#!/bin/sh\n")
-OURS = wanted(SLOTS, (SLOTS,), PLACES["Linux"], SLOTCTL)
+OURS = wanted(SLOTS, (SLOTS,), HOOKS["Linux"], SLOTCTL)
 
 
 def found(system: str = "systemd") -> Found:

@@ -10,7 +10,7 @@ import pytest
 
 from slots import hooks
 from slots.actions import Flip, Mount
-from slots.hooks import PLACES, File
+from slots.hooks import HOOKS, File
 from slots.slot import GuardState, Service, Slot, SlotName, SlotSet, active
 from tests.lab.processes import LabError
 from tests.lab.systemd_machine import Boot, Machine, chroot
@@ -67,7 +67,7 @@ def provisioned(boot: Boot) -> None:
     """Install slotctl and the unit by the verbs of `deploy provision`, and a service."""
     host = boot.host
     slotctl = hooks.slotctl_file(host.platform, host.slots.records, (host.slots,))
-    (hook,) = (one for one in PLACES["Linux"].hooks if one.system == "systemd")
+    (hook,) = (one for one in HOOKS["Linux"] if one.system == "systemd")
     unit = File(hook.path, hook.mode, hook.render(slotctl.path, (host.slots,)))
     web = File("/etc/systemd/system/web.service", 0o644, WEB)
     with host.lock() as token:

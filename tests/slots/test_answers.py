@@ -163,3 +163,12 @@ def test_a_probe_that_lacks_something_is_refused(key: str) -> None:
 def test_a_probe_with_an_odd_value_is_refused(key: str, value: str) -> None:
     with pytest.raises(HostError):
         parse(probed(**{key: value}), SET)
+
+
+@pytest.mark.parametrize("key", ["lock.pid", "lock.since"])
+def test_a_lock_without_numbers_is_told_and_one_with_odd_ones_refused(key: str) -> None:
+    lock = {"lock.holder": "ann", "lock.pid": "7", "lock.since": "9"}
+    lock |= {"lock.boot_id": "b", "lock.alive": "no"}
+    assert parse(probed(**{**lock, key: ""}), SET).lock is not None
+    with pytest.raises(HostError, match=key):
+        parse(probed(**{**lock, key: "-1e9"}), SET)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slots import hooks
-from slots.hooks import PLACES, File
+from slots.hooks import HOOKS, File
 from slots.linux import Linux
 from slots.slot import Slot, SlotName, SlotSet
 from tests.slots.hosts import Host
@@ -73,7 +73,7 @@ def found(host: Host, file: File) -> hooks.Found:
 
 
 def install(host: Host, system: str) -> File:
-    hook = next(one for one in PLACES["Linux"].hooks if one.system == system)
+    hook = next(one for one in HOOKS["Linux"] if one.system == system)
     file = File(hook.path, hook.mode, hook.render("/usr/local/libexec/slotctl", (host.slots,)))
     before = found(host, file)
     assert (before.system, before.enabled, before.files) == (system, False, ("missing",))
