@@ -66,15 +66,14 @@ class Wanted:
     folders: tuple[Folder, ...]
     slotctl: Program
     hooks: tuple[tuple[str, Program], ...]  # by system
+    beside: tuple[tuple[str, str], ...] = ()  # of each other set: its name, a mount point
 
     @property
     def paths(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The folders and the files of which a host is asked."""
         programs = (self.slotctl, *(program for _, program in self.hooks))
-        return (
-            tuple(one.path for one in self.folders),
-            tuple(one.file.path for one in programs),
-        )
+        folders = (*(one.path for one in self.folders), *(path for _, path in self.beside))
+        return folders, tuple(one.file.path for one in programs)
 
 
 def wanted(slots: SlotSet, sets: Sequence[SlotSet], known: Sequence[Hook], slotctl: File) -> Wanted:
@@ -92,6 +91,12 @@ def wanted(slots: SlotSet, sets: Sequence[SlotSet], known: Sequence[Hook], slotc
         ),
         Program(slotctl, "slotctl"),
         tuple(hooks),
+        tuple(
+            (one.name, slot.mount_point)
+            for one in sets
+            if one.name != slots.name
+            for slot in one.slots
+        ),
     )
 
 
@@ -104,13 +109,13 @@ def plan_setup(
         return refusal
     folders = [
         Item(one, is_ is PathState.FOLDER)
-        for one, is_ in zip(ours.folders, found.folders, strict=True)
+        for one, is_ in zip(ours.folders, found.folders, strict=False)
     ]
     slotctl, *hooks = found.files
     hook = _hook(ours, found, hooks)
     items = (*folders, _program(ours.slotctl, slotctl), *hook)
     notes = () if hook else (_no_hook(ours),)
-    return Setup(tuple(items), (*notes, *_unlike(state)))
+    return Setup(tuple(items), (*notes, *_unlike(state), *_not_yet(ours, found)))
 
 
 def too_small(state: FrontendState, size_bytes: int) -> Refused | None:
@@ -151,12 +156,22 @@ def _no_partition(state: FrontendState) -> Refused | None:
 
 
 def _in_the_way(ours: Wanted, found: Found) -> Refused | None:
-    folders, files = ours.paths
-    states = [*found.folders, *found.files]
+    _, files = ours.paths
+    folders = [one.path for one in ours.folders]
+    states = [*found.folders[: len(folders)], *found.files]
     for path, state in zip((*folders, *files), states, strict=True):
         if state == PathState.OTHER:
             return Refused(f"{path} is there, but is something else", hint="move it away")
     return None
+
+
+def _not_yet(ours: Wanted, found: Found) -> tuple[str, ...]:
+    """Name the sets of the host that a run of their own is still to set up."""
+    beside = zip(ours.beside, found.folders[len(ours.folders) :], strict=True)
+    names = dict.fromkeys(name for (name, _), is_ in beside if is_ is not PathState.FOLDER)
+    return tuple(
+        f"the set {name} is not set up here yet: deploy provision --set {name}" for name in names
+    )
 
 
 def _as_wanted(file: File, found: str) -> bool:

@@ -188,6 +188,54 @@ def test_status_tells_of_a_slotctl_that_is_stale_and_of_what_the_boot_had_to_do(
     assert "slot A serves instead" in text
 
 
+SECOND_SET = """
+[sets.os]
+link = "{root}/webroot/os"
+records = "{root}/db"
+image = "cgi"
+[sets.os.slots]
+A = {{ device = "{root}/disk/osA", mount = "{root}/webroot/os1" }}
+B = {{ device = "{root}/disk/osB", mount = "{root}/webroot/os2" }}
+"""
+
+
+def test_a_second_set_is_set_up_beside_the_first_and_slotctl_knows_both(box: AdminBox) -> None:
+    frontend = box.folder / "frontends/www1"
+    fleet = box.folder / "fleet.toml"
+    root = box.folder / "frontends" / "{name}"
+    first, hosts, rest = fleet.read_text().partition("[hosts.")
+    fleet.write_text(first + SECOND_SET.format(root=root) + hosts + rest)
+
+    def slotctl(*words: str) -> "subprocess.CompletedProcess[str]":
+        argv = (str(frontend / "db/slotctl"), *words)
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    ran = box.deploy("provision", "--hosts", "www1", "--yes")
+    assert ran.status == 0, ran
+    assert "the set os is not set up here yet: deploy provision --set os" in ran.stdout
+    assert not (frontend / "webroot/os1").exists()
+    booted = slotctl("boot")
+    assert (booted.returncode, "os: nothing was deployed here yet" in booted.stdout) == (0, True)
+    installed = (frontend / "db/slotctl").read_bytes()
+
+    refused = box.deploy("provision", "--set", "os", "--hosts", "www1", "--yes")
+    assert (refused.status, "osA of slot A and" in refused.stdout) == (2, True), refused
+    for name in ("osA", "osB"):
+        with (frontend / "disk" / name).open("wb") as slot:
+            slot.truncate(64 << 20)
+    ran = box.deploy("provision", "--set", "os", "--hosts", "www1", "--yes")
+    assert ran.status == 0, ran
+    assert "not set up here yet" not in ran.stdout
+    assert (frontend / "webroot/os").is_symlink()
+    assert box.served("www1") == "1"
+    assert (frontend / "db/slotctl").read_bytes() == installed
+    assert all(items(box, "--set", "os"))
+    assert all(items(box))
+    booted = slotctl("boot")
+    assert booted.returncode == 0, booted
+    assert [f"{name}: serves slot A" in booted.stdout for name in ("cgi", "os")] == [True, True]
+
+
 def test_a_missing_slot_is_refused_and_nothing_is_touched_anywhere(box: AdminBox) -> None:
     (box.folder / "frontends/www2/disk/cgiB").unlink()
     before = box.on_disk()

@@ -86,6 +86,8 @@ boot_serve() { # $boot_served, and $boot_why it is not the wanted one
     done
     if [ -z "$boot_active" ]; then
         boot_why="$LINK names no slot"
+        boot_is_blank || return 0
+        boot_why=''
         return 0
     fi
     boot_wanted=${boot_back:-$boot_active}
@@ -94,6 +96,14 @@ boot_serve() { # $boot_served, and $boot_why it is not the wanted one
     choose "$boot_wanted"
     slot_beside
     boot_try "$slot_beside" instead
+}
+
+boot_is_blank() { # of a set that was never served here, such as a second one beside the first
+    [ ! -e "$LINK" ] && [ ! -L "$LINK" ] || return 1
+    case $boot_found_A:$boot_found_B in
+        empty:empty | empty:'not there'* | 'not there'*:empty | 'not there'*:'not there'*) ;;
+        *) return 1 ;;
+    esac
 }
 
 boot_found_of() { # the chosen slot
@@ -163,7 +173,10 @@ boot_fired() { # what a guard would have noted; nothing where nothing had been f
 
 boot_note() { # for whoever asks, until the link is set anew
     boot_text=''
-    if [ -z "$boot_served" ]; then
+    if [ -z "$boot_served$boot_why" ]; then
+        drop state
+        say notice 'nothing was deployed here yet'
+    elif [ -z "$boot_served" ]; then
         boot_text="no slot serves: $boot_why"
         put state state=none "text=$boot_text" "boot_id=$boot_id" "at=$(date +%s)"
         say hint "deploy a release, or write one slot and: slotctl flip $SET A|B"
