@@ -127,7 +127,7 @@ def status(
 @app.command(epilog=EXIT_CODES)
 def ps(
     slot: Annotated[
-        str, typer.Option("--slot", metavar="A|B", help="Only this slot. Default: both.")
+        str, typer.Option("--slot", metavar="A|B", help="Only this slot.", show_default="both")
     ] = "auto",
     set_: options.Set = None,
     inventory: options.InventoryFile = FLEET,

@@ -3,13 +3,13 @@
 The only loop that changes a frontend. What it reports is read back from the host at the end.
 """
 
-import getpass
 import platform as box
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import NoReturn
 
+from deployer import me
 from deployer.frontend import Frontend, HeldLock
 from deployer.health import Health
 from deployer.plan import Plan
@@ -66,7 +66,7 @@ def execute(
 
 def holder() -> str:
     """Return by which name the lock says who works there."""
-    return f"{getpass.getuser()}@{box.node()}"
+    return f"{me.name()}@{box.node()}"
 
 
 @contextmanager

@@ -40,6 +40,11 @@ def _plain_name(value: str) -> str:
 
 def _address(value: str) -> str:
     bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if "@" in bare or "://" in bare or re.fullmatch(r"(?:[^:]+|\[.*\]):[0-9]+", bare):
+        raise ValueError(
+            f"{value!r} is more than an address: a user and a port are settings of their own, "
+            "user and port"
+        )
     if ":" in bare or re.fullmatch(r"[0-9.]+", bare):
         ip_address(bare)  # its ValueError says what is wrong
     elif not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?\.?", bare):

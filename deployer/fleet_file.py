@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from deployer import me
 from deployer.fields import Model
 from deployer.inventory import (
     CheckSpec,
@@ -39,7 +40,7 @@ _AnyModel = TypeVar("_AnyModel", bound=Model)
 def load(path: Path) -> Inventory:
     """Read and check an inventory."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(
             f"there is no inventory {path}",
@@ -179,7 +180,7 @@ def _transfer(fleet: TransferTable, host: HostTransferTable) -> TransferSettings
 
 
 def _paths(values: Iterable[str], folder: Path) -> tuple[Path, ...]:
-    return tuple(folder / Path(value).expanduser() for value in values)
+    return tuple(folder / me.expanded(value) for value in values)
 
 
 def _slot_set(

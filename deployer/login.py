@@ -3,7 +3,6 @@
 Host keys are always checked. What is said of a host in the inventory goes before ~/.ssh/config.
 """
 
-import getpass
 import os
 import socket
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import paramiko
 
-from deployer import known_hosts
+from deployer import known_hosts, me
 from deployer.connection import AnotherKeyError
 from deployer.inventory import Host, SshSettings
 from slots.errors import ConfigError, UnreachableError
@@ -24,6 +23,7 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "ae
 IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")
 SYSTEM_KNOWN_HOSTS = Path("/etc/ssh/ssh_known_hosts")
 MAX_JUMPS = 4
+PORT_MAX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def resolve(host: Host, emit: Emit) -> Target:
 
 
 def _target(label: str, address: str, settings: SshSettings, emit: Emit) -> Target:
-    path = settings.config or Path.home() / ".ssh/config"
+    path = settings.config or me.home() / ".ssh/config"
     config = _ssh_config(path, address, required=settings.config is not None)
     if "include" in config:
         emit(Notice(f"Include in {path} is not read: name the included file as ssh.config", label))
@@ -57,20 +57,29 @@ def _target(label: str, address: str, settings: SshSettings, emit: Emit) -> Targ
         raise ConfigError(
             f"{label}: ProxyCommand in {path} is not supported", hint="use ProxyJump instead"
         )
-    port = settings.port or int(str(config.get("port", 22)))
+    port = settings.port or _port(str(config.get("port", 22)), label, path)
     name = str(config.get("hostname", address))
-    files = tuple(Path(one).expanduser() for one in config.get("identityfile", ()))
+    files = tuple(me.expanded(one) for one in config.get("identityfile", ()))
     jump = str(config.get("proxyjump", "none"))
     return Target(
         label=label,
         address=name,
         port=port,
-        user=settings.user or str(config.get("user", "")) or getpass.getuser(),
+        user=settings.user or str(config.get("user", "")) or me.name(),
         key_name=str(config.get("hostkeyalias", "")) or known_hosts.host_id(name, port),
         identity_files=settings.identity_files or files,
         known_hosts=settings.known_hosts or _default_known_hosts(config),
         jumps=() if jump == "none" else tuple(jump.split(",")),
     )
+
+
+def _port(text: str, label: str, path: Path) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= PORT_MAX):
+        raise ConfigError(
+            f"{label}: Port {text} in {path} is no port",
+            hint=f"1 to {PORT_MAX}; correct it there, or give the host its `port` in the inventory",
+        )
+    return int(text)
 
 
 def _ssh_config(path: Path, address: str, *, required: bool) -> dict[str, str | list[str]]:
@@ -89,7 +98,7 @@ def _ssh_config(path: Path, address: str, *, required: bool) -> dict[str, str | 
 
 def _default_known_hosts(config: dict[str, str | list[str]]) -> tuple[Path, ...]:
     named = str(config.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2"))
-    return (*(Path(one).expanduser() for one in named.split()), SYSTEM_KNOWN_HOSTS)
+    return (*(me.expanded(one) for one in named.split()), SYSTEM_KNOWN_HOSTS)
 
 
 # --- logging in ---
@@ -303,7 +312,7 @@ def _candidates(target: Target, tried: list[str]) -> Iterator[tuple[str, paramik
         yield from _agent_keys(tried)
     if not target.identity_files:
         for name in IDENTITIES:
-            yield from _key_of(Path.home() / ".ssh" / name, tried, named=False)
+            yield from _key_of(me.home() / ".ssh" / name, tried, named=False)
 
 
 def _key_of(path: Path, tried: list[str], *, named: bool) -> Iterator[tuple[str, paramiko.PKey]]:

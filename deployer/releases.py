@@ -45,7 +45,7 @@ def find(wanted: str | None, out: Path, name: str | None = None) -> FoundRelease
         return _newest(out, name)
     if not wanted.strip():
         raise ConfigError("--image is empty", hint=f"leave it out for the newest in {out}")
-    path = Path(wanted)
+    path = _described(Path(wanted))
     beside = path.with_name(path.name + f".{MANIFEST}")
     if path.is_dir():
         return FoundRelease(_read(path / MANIFEST), path)
@@ -56,6 +56,16 @@ def find(wanted: str | None, out: Path, name: str | None = None) -> FoundRelease
     if path.is_file():
         return _within(path)
     return _by_name(wanted, out)
+
+
+def _described(path: Path) -> Path:
+    """Return the file that a description lies beside: of a symlink its own, else its target's."""
+    names = (f"{path.name}.{MANIFEST}", MANIFEST)
+    if not (path.is_symlink() and path.is_file()):
+        return path
+    if path.name == MANIFEST or any(path.with_name(one).is_file() for one in names):
+        return path
+    return path.resolve()
 
 
 def _by_name(wanted: str, out: Path) -> FoundRelease:
@@ -191,7 +201,9 @@ def _refuse_several_names(out: Path) -> None:
 def _manifests(out: Path, *patterns: str) -> list[Path]:
     """Return the releases' descriptions below `out`, the one written last first."""
     globs = (pattern.format(MANIFEST) for pattern in patterns or ("*/{}",))
-    paths = {path for glob in globs for path in out.glob(glob) if path.is_file()}
+    found = {path for glob in globs for path in out.glob(glob) if path.is_file()}
+    # A folder whose name begins with a dot is what a build that was killed left.
+    paths = [one for one in found if not one.relative_to(out).parts[0].startswith(".")]
     return sorted(paths, key=lambda one: (one.stat().st_mtime_ns, one), reverse=True)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from deployer import ssh
+from deployer import me, ssh
 from deployer.connection import STDOUT_LIMIT_BYTES, Connection
 from deployer.inventory import Host, SshSettings
 from slots.errors import ConfigError, UnreachableError
@@ -305,6 +305,24 @@ def test_ssh_config_gives_name_port_user_and_key(
     host = Host("www1", "web", bare.ssh, frozenset(), None, {}, {})
     with ssh.connect(host, lambda _: None) as connection:
         assert connection.run(b"echo in", timeout_s=5).stdout == b"in\n"
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "70000"])
+def test_a_port_in_ssh_config_that_is_none_is_refused(
+    keys: Path, tmp_path: Path, port: str
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n Port {port}\n")
+    with pytest.raises(ConfigError, match=f"Port {port} in {config} is no port"):
+        ssh.connect(host_at(22, keys, port=None, config=config), lambda _: None)
+
+
+def test_who_has_no_name_and_no_home_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
+    assert me.name() == "uid4000000001"
+    assert me.home() == Path("~")
 
 
 def test_an_include_in_ssh_config_is_told_not_silently_dropped(

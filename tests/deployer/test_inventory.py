@@ -126,6 +126,10 @@ def test_every_wrong_field_is_named_at_once_with_the_nearest_right_one() -> None
         (SET + HOSTS.replace("slots.cgi", "slots.cig"), "there is no set cig (did you mean cgi?)"),
         (SET + HOSTS.replace("10.77.0.11", "10.77.0.311"), "hosts.www1.address"),
         (SET + HOSTS.replace("10.77.0.11", "a b"), "neither a host name nor an IP address"),
+        (SET + HOSTS.replace("10.77.0.11", "10.77.0.11:22"), "a user and a port are settings"),
+        (SET + HOSTS.replace("10.77.0.11", "www1:22"), "a user and a port are settings"),
+        (SET + HOSTS.replace("10.77.0.11", "root@www1"), "a user and a port are settings"),
+        (SET + HOSTS.replace("10.77.0.11", "[2001:db8::9]:22"), "a user and a port are settings"),
         (SET + "[hosts]\n", "hosts: "),
         (SET, "hosts is missing"),
         (SET + HOSTS + "port = 70000\n", "hosts.db1.port"),
@@ -400,3 +404,15 @@ level = "wanted"
 )
 def test_a_wrong_preflight_is_told(line: str, why: str) -> None:
     assert why in fault(f'{SET}[[sets.cgi.preflight]]\nkind = "cgi"\n{line}\n{HOSTS}')
+
+
+def test_an_inventory_of_another_editor_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + (SET + HOSTS).replace("\n", "\r\n").encode())
+    assert [one.name for one in load(file).hosts] == [one.name for one in inventory().hosts]
+
+
+def test_a_key_in_the_home_of_nobody_known_is_a_missing_file() -> None:
+    text = '[ssh]\nidentity_files = ["~no-such-user/key"]\n' + SET + HOSTS
+    files = inventory(text).hosts[0].ssh.identity_files
+    assert [str(one) for one in files] == ["/admin/~no-such-user/key"]

@@ -205,3 +205,16 @@ def test_a_noted_artefact_is_believed(out: Path) -> None:
     verify(lied, frozenset({"erofs"}), out)
     with pytest.raises(VerificationError):
         verify(lied, frozenset({"erofs"}))
+
+
+def test_an_image_is_found_behind_a_symlink(out: Path, tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to("out/cgi-1/cgi.erofs")
+    found = find(str(tmp_path / "latest"), out)
+    assert (found.release.version, found.only) == ("1", "erofs")
+    verify(found, frozenset({"erofs"}))
+
+
+def test_what_a_killed_build_left_is_no_release(out: Path) -> None:
+    write(out / ".cgi-9.partial-77", "9", age_s=-60)
+    assert find(None, out).release.version == "3"
+    assert "9" not in {one.version for one in known(out)}
