@@ -21,7 +21,7 @@ from deployer.releases import FoundRelease
 from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
 from deployer.transfer import Bucket, Work
 from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
-from slots.events import Emit, step
+from slots.events import Emit, Notice, step
 from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotName
 
@@ -122,8 +122,17 @@ def _roll_out(fleet: Fleet, proposal: Proposal) -> Result:
 
 def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     """Find the release, ask every host, and plan; nothing is changed anywhere."""
+    _tell_what_is_not_limited(fleet)
     found = find_release(fleet, wish, out)
     return propose_for(fleet, wish, found, probe_all(fleet), out)
+
+
+def _tell_what_is_not_limited(fleet: Fleet) -> None:
+    pulling = [host.name for host in fleet.hosts if host.transfer.source == "http"]
+    if pulling and fleet.inventory.total_bandwidth is not None:
+        names = ", ".join(pulling[:3]) + (", …" if len(pulling) > 3 else "")
+        text = "total_bandwidth holds for what travels through ssh, not for what hosts pull"
+        fleet.emit(Notice(f"{text} from mirrors ({names}): host_bandwidth does"))
 
 
 def find_release(fleet: Fleet, wish: Wish, out: Path) -> FoundRelease | None:
@@ -217,6 +226,7 @@ def _planner(
         restrict=found.only,
         offers=offers,
         line_bytes_per_s=host.transfer.host_bandwidth or LINE_BYTES_PER_S,
+        mirrors=host.transfer.mirrors if host.transfer.source == "http" else (),
         force_unmount=wish.force_unmount,
     )
 

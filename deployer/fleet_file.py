@@ -73,16 +73,19 @@ def parse(text: str, path: Path) -> Inventory:
 def _checked(data: dict[str, Any], path: Path) -> FleetFile:
     """Return the file's content, or raise all that is wrong with it, as far as that can be told."""
     wrong: tuple[str, ...] = ()
+    wrong_mirrors = False
     file: FleetFile | None
     try:
         file = FleetFile.model_validate(data)
     except ValidationError as error:
         wrong = faults(error, FleetFile)
+        wrong_mirrors = any("mirrors" in one["loc"] for one in error.errors(include_url=False))
         file = _rest(data, error)
     sets = data.get("sets")
     if file is not None:
         names = sets if isinstance(sets, dict) else ()
-        wrong = (*wrong, *dict.fromkeys(clashes(file, names)))
+        unfit = clashes(file, names, wrong_mirrors=wrong_mirrors)
+        wrong = (*wrong, *dict.fromkeys(unfit))
     if wrong or file is None:
         raise SettingsError(str(path), wrong)
     return file

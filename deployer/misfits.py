@@ -8,15 +8,21 @@ from deployer.tables import DevicesTable, FleetFile, HostTable, SetTable
 from slots.settings import nearest
 
 
-def clashes(file: FleetFile, set_names: Iterable[str]) -> Iterator[str]:
-    """Yield what is wrong although each field by itself is right."""
+def clashes(
+    file: FleetFile, set_names: Iterable[str], *, wrong_mirrors: bool = False
+) -> Iterator[str]:
+    """Yield what is wrong although each field by itself is right.
+
+    Of mirrors that are wrong by themselves it is not said too that there are none.
+    """
     for name, one in file.sets.items():
         yield from (f"sets.{name}: {fault}" for fault in _set_faults(one))
     yield from _set_clashes(file.sets)
     yield from _unknown_sets(file, frozenset(set_names))
     yield from _shared_devices(file)
     yield from _shared_places(file)
-    yield from _missing_mirrors(file)
+    if not wrong_mirrors:
+        yield from _missing_mirrors(file)
 
 
 def _missing_mirrors(file: FleetFile) -> Iterator[str]:

@@ -86,12 +86,14 @@ def plan_deploy(
     restrict: str | None = None,
     offers: Offers = MappingProxyType({}),
     line_bytes_per_s: float = LINE_BYTES_PER_S,
+    mirrors: Sequence[str] = (),
     force_unmount: bool = False,
 ) -> Plan | Refused | LockedError:
     """Plan to serve a release from the wanted slot (None: the inactive one).
 
     `restrict` leaves one artefact to choose from: the format of the file that the admin named.
     `offers` are the packs that are made, `line_bytes_per_s` is what the host's line carries.
+    `mirrors` are where the host pulls from, if it does; they are told.
     `force_unmount` ends what still uses the slot that is to be written.
     """
     artefact = _mountable(state, release, restrict)
@@ -110,7 +112,12 @@ def plan_deploy(
     choice = choose(state, target, artefact, offers, line_bytes_per_s)
     free = steps.free(slots, state, target, force=force_unmount)
     writing = steps.write(free, status, artefact, image, choice)
-    return _serve(Goal.DEPLOY, slots, state, target, image, writing)
+    plan = _serve(Goal.DEPLOY, slots, state, target, image, writing)
+    return replace(plan, facts=(*plan.facts, *_pulled(mirrors)))
+
+
+def _pulled(mirrors: Sequence[str]) -> tuple[str, ...]:
+    return (f"the host pulls from {', else from '.join(mirrors)}",) if mirrors else ()
 
 
 def wanted_pack(state: FrontendState, plan: Plan) -> tuple[ImageRecord, Artefact] | None:

@@ -326,6 +326,12 @@ fallback_to_ssh = true
     assert (plain.hosts[0].transfer, plain.total_bandwidth) == (TransferSettings(), None)
 
 
+def test_mirrors_that_are_wrong_are_not_said_to_be_missing_too() -> None:
+    said = fault(f'[transfer]\nsource = "http"\nmirrors = ["ftp://m/"]\n{SET}{HOSTS}')
+    assert "http://, https:// or file:/" in said
+    assert "needs mirrors" not in said
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

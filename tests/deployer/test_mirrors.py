@@ -33,8 +33,10 @@ def test_hosts_pull_what_a_mirror_has_and_say_why_one_has_not(admin_box: AdminBo
         assert "no mirror gave the image" in said
         assert dead in said
         assert admin_box.target() == ""
-        status, said = deploy(dead, good)
+        status, said = deploy(dead, good, more='total_bandwidth = "50 MB/s"')
         assert status == 0, said
+        assert f"the host pulls from {dead}, else from {good}" in said
+        assert "total_bandwidth holds for what travels through ssh" in said
         assert f"from {good}/{artefact.sha256}" in said
         assert (admin_box.served(), admin_box.target() != "") == ("1", True)
         folder = admin_box.release("2")

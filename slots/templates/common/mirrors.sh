@@ -116,9 +116,15 @@ find_downloader() { # $downloader: what can hold itself to limits comes first
     for downloader in curl wget fetch none; do
         ! command -v "$downloader" >/dev/null 2>&1 || break
     done
-    [ "$downloader" != wget ] || case $(wget --version 2>&1) in
+    # Of the two wget keeps closer to a rate.
+    [ "$mirror_rate" = 0 ] || ! is_gnu_wget || downloader=wget
+    [ "$downloader" != wget ] || is_gnu_wget || downloader=busybox
+}
+
+is_gnu_wget() {
+    case $(wget --version 2>&1) in
         *GNU*) ;;
-        *) downloader=busybox ;;
+        *) return 1 ;;
     esac
 }
 
