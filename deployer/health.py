@@ -13,6 +13,7 @@ from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_d
 
 from deployer.frontend import Frontend
 from deployer.inventory import CheckSpec, HttpCheck
+from deployer.wording import counted
 from slots import calls
 from slots.checks import CommandCheck, Level
 from slots.errors import HostError
@@ -62,8 +63,8 @@ class Health:
                 self._wanted_failed.append(f"{error.message}{also}")
                 self._tell(f"wanted, but {error.message}{also}")
         failed = len(self._wanted_failed)
-        passed = f"{len(self._specs) - failed} checks passed"
-        return f"{passed}, {failed} wanted ones failed" if failed else passed
+        passed = f"{counted(len(self._specs) - failed, 'check')} passed"
+        return f"{passed}, {counted(failed, 'wanted one')} failed" if failed else passed
 
     def _tell(self, message: str) -> None:
         self._frontend.emit(Notice(message, self._frontend.host.name))

@@ -119,7 +119,7 @@ def test_a_wanted_check_that_fails_is_told_and_stops_nothing(url: str) -> None:
     wanted = HttpCheck(f"{url}/none", deadline_s=0.2, level=Level.WANTED)
     missed = ["of the check before"]
     checks = health(told, slot_set(), wanted, HttpCheck(f"{url}/"), missed=missed)
-    assert checks.check() == "1 checks passed, 1 wanted ones failed"
+    assert checks.check() == "1 check passed, 1 wanted one failed"
     assert missed == [f"{url}/none answers 404, not 200 (tried for 0.2 s)"]
     assert messages(told) == [f"wanted, but {missed[0]}"]
 
@@ -129,7 +129,7 @@ def test_a_required_check_is_tried_until_it_passes(tmp_path: Path) -> None:
     checks = health([], slot_set(), grows)
     timer = threading.Timer(0.7, (tmp_path / "a").mkdir)
     timer.start()
-    assert checks.check() == "1 checks passed"
+    assert checks.check() == "1 check passed"
     timer.join()
 
 
@@ -144,5 +144,5 @@ def test_what_failed_before_the_flip_is_told_then_and_again_afterwards(url: str)
         checks.check()
     only = health(told, slot_set(), wanted)
     only.before()
-    assert only.check() == "0 checks passed, 1 wanted ones failed"
+    assert only.check() == "0 checks passed, 1 wanted one failed"
     assert messages(told)[-1].endswith("(tried for 0.2 s) (it failed before the flip too)")
