@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -189,3 +190,13 @@ def test_a_path_that_cannot_be_is_told_in_one_line() -> None:
     assert done.exit_code == 2
     assert "File name too long" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("package", ["builder", "deployer"])
+def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(package: str) -> None:
+    code = f"import os, signal, {package}.start; os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
