@@ -52,12 +52,19 @@ def is_uzip(head: bytes) -> bool:
     return head[: TAG.stop] in _tags()
 
 
+def _descriptor(file: BinaryIO) -> int | None:
+    try:
+        return file.fileno()
+    except io.UnsupportedOperation:  # a file in memory
+        return None
+
+
 class UzipReader(io.RawIOBase):
     """The volume inside an image, read only; give it to io.BufferedReader for small reads."""
 
     def __init__(self, file: BinaryIO, name: str, cache_clusters: int = 16) -> None:
         super().__init__()
-        self._file, self._name = file, name
+        self._file, self._name, self._descriptor = file, name, _descriptor(file)
         self._reading = threading.Lock()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cache_clusters = cache_clusters
@@ -75,9 +82,12 @@ class UzipReader(io.RawIOBase):
         return VerificationError(f"{self._name}: byte {offset}: {reason}", hint="not a good image")
 
     def _bytes_at(self, offset: int, length: int, what: str) -> bytes:
-        with self._reading:
-            self._file.seek(offset)
-            data = self._file.read(length)
+        if self._descriptor is not None:  # one call, and threads need not wait for each other
+            data = os.pread(self._descriptor, length, offset)
+        else:
+            with self._reading:
+                self._file.seek(offset)
+                data = self._file.read(length)
         if len(data) != length:
             raise self._bad(f"the file ends within {what}", offset + len(data))
         return data
