@@ -168,7 +168,7 @@ def _plan(order: Order, question: Question, prepared: Prepared, known: Cache, em
     jobs = _jobs(order, question, prepared)
     checked = {name: FORMATS[name].check(job) for name, job in jobs.items()}
     digests = digest_files(tree, order.threads, emit, known)
-    described = Described.of(tree, "".join(mtree.to_lines(tree, digests)).encode(), digests)
+    described = Described.of(tree, mtree.to_bytes(tree, digests), digests)
     version = question.version or described.sha256[:VERSION_DIGITS]
     return Plan(
         name=order.recipe.name,

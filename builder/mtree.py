@@ -9,6 +9,7 @@ Read: that, FreeBSD's METALOG of `make installworld -DNO_ROOT`, and what `mtree 
 /set, /unset and directories that are left by `..`.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,14 @@ def to_lines(tree: Tree, digests: Mapping[bytes, str]) -> Iterator[str]:
     yield "#mtree\n"
     for node in tree:
         yield f"{escaped(b'.' + node.path)} {words(node, digests)}\n"
+
+
+def to_bytes(tree: Tree, digests: Mapping[bytes, str]) -> bytes:
+    """Write a specification as one text, of which no second copy is ever in memory."""
+    text = io.BytesIO()
+    for line in to_lines(tree, digests):
+        text.write(line.encode())
+    return text.getvalue()
 
 
 def described(tree: Tree, digests: Mapping[bytes, str]) -> dict[bytes, dict[str, str]]:

@@ -14,7 +14,7 @@ from builder.hardlinks import with_links
 from builder.names import shown
 from builder.opened.image import Contents, Facts, damage
 from builder.tools import Tool, output, version, words
-from builder.tree import Kind, Node, Tree
+from builder.tree import Kind, Node, Tree, order_key
 from slots.errors import ConfigError, Refused, VerificationError
 
 UNSQUASHFS = Tool("unsquashfs", "squashfs-tools", "squashfs-tools")
@@ -23,6 +23,7 @@ _DATA = b"# START OF DATA - DO NOT MODIFY"
 _READ_BYTES = 1 << 20
 _NO_TABLE = 2**64 - 1
 _IDS = 2**32
+_MOST_HELD = 4096  # lines of one entry: no target is longer on Linux
 _COMPRESSORS = {1: "zlib", 2: "lzma", 3: "lzo", 4: "xz", 5: "lz4", 6: "zstd"}
 # name type time mode uid gid rest; a blank in a name has a backslash before it
 _LINE = re.compile(
@@ -162,18 +163,13 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
     entries: list[tuple[Node, int]] = []
     known: dict[bytes, int] = {}
     keys: dict[bytes, object] = {}
-    held = b""  # unsquashfs does not escape newlines: what is no entry begins or ends one
+    held: list[bytes] = []  # unsquashfs does not escape newlines: no entry begins or ends one
     for line in _lines(stream, name):
-        found = _LINE.fullmatch(held + line)
-        if held and (found is None or not _has_place(found, known)):
-            alone = _LINE.fullmatch(line)
-            if alone is not None and _has_place(alone, known) and _is_after_symlink(entries):
-                _continue_target(entries, held, name)
-                found = alone
+        found = _going_on(held, line, entries, known, name) if held else _LINE.fullmatch(line)
         if found is None or _links_to_nothing(found, known):  # its target may go on
-            held += line + b"\n"
+            held.append(line)
             continue
-        held = b""
+        held = []
         raw, kind, *_, linked_to = found.groups()
         path = _path(raw)
         if kind is None:
@@ -185,7 +181,7 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
             entries.append(_entry(path, found))
     _refuse_unclear_links((node.path for node, _ in entries), keys, name)
     if held:
-        _continue_target(entries, held, name)
+        _continue_target(entries, b"\n".join(held) + b"\n", name)
     return entries, keys
 
 
@@ -203,9 +199,40 @@ def _refuse_unclear_links(paths: Iterable[bytes], keys: Mapping[bytes, object], 
             at = path.find(b"\n", at + 1)
 
 
-def _has_place(found: re.Match[bytes], known: Mapping[bytes, int]) -> bool:
+def _going_on(
+    held: Sequence[bytes],
+    line: bytes,
+    entries: list[tuple[Node, int]],
+    known: Mapping[bytes, int],
+    name: str,
+) -> re.Match[bytes] | None:
+    """Find the entry that ends in this line: lines before it may belong to the last target."""
+    if len(held) > _MOST_HELD:
+        raise VerificationError(f"{name}: unsquashfs says {held[0][:80]!r}")
+    last, is_target = entries[-1][0].path if entries else b"", _is_after_symlink(entries)
+    ways: list[tuple[int, re.Match[bytes]]] = []
+    for split in range(len(held) + 1 if is_target else 1):
+        found = _LINE.fullmatch(b"\n".join([*held[split:], line]))
+        if found is not None and (not is_target or _may_follow(found, last, known)):
+            ways.append((split, found))
+    if len(ways) > 1:
+        raise Refused(
+            f"{name}: unsquashfs does not tell where the target of {shown(last)} ends, and the next"
+            " name begins: one of them holds a newline",
+            hint="read the uzip or iso9660 of the release, or its tree.mtree",
+        )
+    for split, found in ways:
+        if split and not _links_to_nothing(found, known):
+            _continue_target(entries, b"\n".join(held[:split]) + b"\n", name)
+        return found
+    return None
+
+
+def _may_follow(found: re.Match[bytes], last: bytes, known: Mapping[bytes, int]) -> bool:
+    """Tell whether an entry may be the next: it has a directory, and they come in tree order."""
     path = _path(found[1])
-    return not path or not path.rpartition(b"/")[0] or path.rpartition(b"/")[0] in known
+    folder = path.rpartition(b"/")[0]
+    return order_key(path) > order_key(last) and (not folder or folder in known)
 
 
 def _links_to_nothing(found: re.Match[bytes], known: Mapping[bytes, int]) -> bool:

@@ -138,6 +138,7 @@ def _as_restored(one: dict[str, object]) -> dict[str, object]:
     target = one["target"]
     assert isinstance(target, bytes)
     target = re.sub(rb"/+", b"/", target)
+    target = b"/." if target == b"/" else target
     return one | {"uid": 0, "gid": 0, "mtime_s": 0, "links": 1, "target": target}
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from builder.build import Order, build
 from builder.recipe import Packing, recipe_of
 from builder.tree import Kind, Node, Tree
+from slots.errors import Refused
 from slots.manifest import Format
 from tests.builder import readers
 from tests.builder.iso9660.trees import tree_of, trees
@@ -145,11 +146,12 @@ def test_any_tree_in_a_uzip_is_read_back_by_every_reader(tree: Tree, packing: Pa
         data = readers.volume_in(image)
         volume = image.with_name("volume")
         volume.write_bytes(data)
-        assert readers.differences(readers.browsed(image), expected) == {}
+        assert readers.differences(readers.as_mounted(readers.browsed(image)), mounted) == {}
         assert readers.differences(readers.judged(data), mounted) == {}
         assert readers.differences(readers.by_pycdlib(volume), mounted) == {}
         found = readers.joined_by_content(readers.extracted(image, image.with_name("extracted")))
-        assert readers.differences(found, readers.joined_by_content(expected)) == {}
+        joined = readers.joined_by_content(mounted)
+        assert readers.differences(readers.as_mounted(found), joined) == {}
         if IS_ROOT and readers.is_here("xorriso"):
             found = readers.by_xorriso(volume, volume.with_name("restored"))
             wanted = readers.as_xorriso_restores(expected)
@@ -162,7 +164,12 @@ def test_any_tree_in_a_squashfs_is_read_back_by_both_readers(tree: Tree) -> None
     readers.need(*readers.TOOLS["squashfs"])
     expected = _expected(tree)
     with _built(tree, "squashfs", Packing(codec="zstd", level=1)) as image:
-        assert readers.differences(readers.browsed(image), expected) == {}
+        try:
+            found = readers.browsed(image)
+        except Refused:  # what unsquashfs lists may mean either
+            assert any(b"\n" in node.path + node.target for node in tree)
+            return
+        assert readers.differences(found, expected) == {}
         found = readers.extracted(image, image.with_name("extracted"))
         assert readers.differences(found, expected) == {}
         if IS_ROOT:

@@ -133,6 +133,28 @@ def test_links_that_unsquashfs_does_not_tell_apart_are_refused(tmp_path: Path) -
         (folder / "d").touch()
 
 
+def test_targets_that_end_with_a_newline_are_read_or_refused_but_never_guessed(
+    tmp_path: Path,
+) -> None:
+    if shutil.which("mksquashfs") is None:
+        pytest.skip("mksquashfs is not installed")
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "A").symlink_to("x\n")
+    (folder / "b").write_text("content")
+    (folder / "c\nd").touch()
+    image = _image(folder, tmp_path / "clear", "squashfs", 65_536)
+    with browse.opened(image) as one:
+        tree = one.tree()
+        found = {node.path: node.target for node in tree}
+        assert found == {b"": b"", b"/A": b"x\n", b"/b": b"", b"/c\nd": b""}
+        assert [b"".join(chunks) for _, chunks in one.contents([tree.nodes[2]])] == [b"content"]
+    (folder / "b").unlink()  # a target `x\n` and a name `c\nd`, or `x\n\nc` and `d`?
+    image = _image(folder, tmp_path / "unclear", "squashfs", 65_536)
+    with browse.opened(image) as one, pytest.raises(Refused, match="where the target of /A ends"):
+        one.tree()
+
+
 @pytest.mark.parametrize("was_there", [False, True])
 def test_an_extract_that_fails_leaves_the_folder_as_it_was(
     source: Path, tmp_path: Path, *, was_there: bool
