@@ -15,6 +15,7 @@ from slots.settings import config_error
 
 MANIFEST = "release.json"
 READ_BYTES = 1 << 20
+AGAIN = "build or copy it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ def index_of(found: FoundRelease, artefact: Artefact) -> Index:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise VerificationError(f"there is no {path}, which its release names") from error
+        raise VerificationError(
+            f"there is no {path}, which its release names", hint=AGAIN
+        ) from error
     except OSError as error:
         raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != artefact.index_sha256:
@@ -149,19 +152,21 @@ def _verify(path: Path, artefact: Artefact) -> None:
                 size += len(piece)
                 piece = file.read(READ_BYTES)
     except FileNotFoundError as error:
-        raise VerificationError(f"there is no {path}, which its release names") from error
+        raise VerificationError(
+            f"there is no {path}, which its release names", hint=AGAIN
+        ) from error
     except OSError as error:
         raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
     if size != artefact.size_bytes:
         raise VerificationError(
             f"{path} has {size} bytes, its release says {artefact.size_bytes}",
-            hint="build or copy it again",
+            hint=AGAIN,
         )
     if whole.hexdigest() != artefact.sha256 or head.hexdigest() != artefact.head_sha256:
         raise VerificationError(
             f"{path} is not what its release says: its SHA-256 is {whole.hexdigest()[:16]}…, "
             f"not {artefact.sha256[:16]}…",
-            hint="build or copy it again",
+            hint=AGAIN,
         )
 
 
@@ -244,4 +249,6 @@ def _read(path: Path) -> Release:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
+        if any(one["type"] == "json_invalid" for one in error.errors()):
+            raise ConfigError(f"{path} is damaged: it is no JSON", hint=AGAIN) from error
         raise config_error(error, Release, str(path)) from error

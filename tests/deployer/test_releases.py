@@ -218,3 +218,14 @@ def test_what_a_killed_build_left_is_no_release(out: Path) -> None:
     write(out / ".cgi-9.partial-77", "9", age_s=-60)
     assert find(None, out).release.version == "3"
     assert "9" not in {one.version for one in known(out)}
+
+
+def test_a_release_that_was_half_copied_says_what_to_do(out: Path) -> None:
+    (out / "cgi-3/cgi.erofs").unlink()
+    with pytest.raises(
+        VerificationError, match=r"there is no .*cgi\.erofs.*build or copy it again"
+    ):
+        verify(find(None, out), frozenset({"erofs"}))
+    (out / "cgi-3/release.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"is damaged: it is no JSON \(build or copy it again\)"):
+        find("cgi-3", out)
