@@ -35,7 +35,8 @@ def description(path: Path) -> Description | None:
         mine = [one for one in release.artefacts if one.file == path.name] if release else []
         if release is not None and mine:
             return Description(release, path.parent, tuple(mine))
-    return description(path.resolve()) if path.is_symlink() else None
+    is_link = path.is_symlink() and path.is_file()
+    return description(path.resolve()) if is_link else None
 
 
 def _release(path: Path) -> Release | None:

@@ -73,8 +73,13 @@ def make_parent(parent: Path, sources: Iterable[Path]) -> None:
 
 def source_around(folder: Path, sources: Iterable[Path]) -> Path | None:
     """Return the source in which a folder lies, or would."""
-    whole = folder.resolve()
-    return next((one for one in sources if whole.is_relative_to(one.resolve())), None)
+    whole = _real(folder)
+    return next((one for one in sources if whole.is_relative_to(_real(one))), None)
+
+
+def _real(path: Path) -> Path:
+    """Return a path without symlinks; Path.resolve() does not survive one that leads to itself."""
+    return Path(os.path.realpath(path))
 
 
 def _in_the_way(path: Path) -> str:

@@ -1,5 +1,6 @@
 """images/*.toml: what goes into an image, and how it is packed."""
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -261,7 +262,7 @@ def _placed(recipe: Recipe, folder: Path, name: str) -> Recipe:
 
 def recipe_of(source: Path) -> Recipe:
     """Return the recipe of a directory without one: as it is, nothing added."""
-    return Recipe(name=image_name(source.resolve().name), source=source)
+    return Recipe(name=image_name(Path(os.path.realpath(source)).name), source=source)
 
 
 def image_name(text: str) -> str:

@@ -200,3 +200,15 @@ def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(package: str) -> No
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_symlink_that_leads_to_itself_is_told_in_one_line(here: Path) -> None:
+    (here / "loop").symlink_to("loop")
+    for arguments in (
+        ["verify", "loop"],
+        ["build", "--source", "loop", "--output", "i"],
+        ["build", "r.toml", "--output", "loop"],
+        ["build", "r.toml", "--output", "loop/i"],
+    ):
+        done = _image(*arguments)
+        assert (done.exit_code, "Traceback" in done.stderr) == (2, False), done.stderr
