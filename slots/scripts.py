@@ -130,7 +130,7 @@ def guard_payload(platform: Platform, slots: SlotSet, armed: Arm, token: str) ->
     """
     own = f"{checked(token)[:63]}0"
     leave = "\n".join(call(platform, one, own) for one in armed.leave)
-    text = f"guard_services() {{\n{leave}\n}}\n{guard_call(token, own)}"
+    text = f"guard_services() {{\n:\n{leave}\n}}\n{guard_call(token, own)}"
     return gzip.compress(script(platform, slots, text, token), mtime=0)
 
 

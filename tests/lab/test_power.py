@@ -15,9 +15,14 @@ from tests.lab.processes import LabError
 
 pytestmark = pytest.mark.lab
 
-STEPS = ("erase", "seal", "prove", "mount", "flip", "judge", "unmount", "serve")
+STEPS = ("erase", "seal", "prove", "mount", "arm", "flip", "confirm", "judge", "unmount", "serve")
 WAYS = {"whole": ("fill",), "pack": ("stage", "patch")}
-OFTEN = ("flip", "seal", "erase")  # where the order of what reaches the disk matters most
+OFTEN = (
+    "flip",
+    "confirm",
+    "seal",
+    "erase",
+)  # where the order of what reaches the disk matters most
 BEYOND = 1.2  # a cut comes up to so many times a step's length after its beginning
 
 
@@ -36,6 +41,7 @@ class Power:
     def follow(self, said: list[str], held: Mapping[str, str]) -> None:
         """Follow what a boot told; `held` is what the slots held before it."""
         slot = new = ""
+        armed = False
         for line in said:
             match line.split():
                 case ["linked", slot]:
@@ -44,10 +50,13 @@ class Power:
                     assert version == held[slot], (slot, held, version)
                     self.may_serve = {version}
                 case ["deploy", new, "to", _]:
-                    pass
-                case ["begin", "flip"]:
+                    armed = False
+                case ["done", "arm"]:
+                    armed = True
+                # With a guard it is the confirmation that decides: until then the hook goes back.
+                case ["begin", "flip" | "confirm" as step] if step == "confirm" or not armed:
                     self.may_serve = {*self.may_serve, new}
-                case ["done", "flip"]:
+                case ["done", "flip" | "confirm" as step] if step == "confirm" or not armed:
                     self.may_serve = {new}
                 case ["failed", *why]:
                     pytest.fail(f"the machine: {' '.join(why)}")
@@ -88,6 +97,24 @@ def test_the_power_cut_at_any_moment_leaves_an_image_that_serves_and_the_next_ru
     power: Power, chance: random.Random
 ) -> None:
     cut_and_go_on(power, chance, 3)
+
+
+def test_a_switch_that_is_cut_before_it_is_confirmed_is_taken_back_by_the_boot_hook(
+    power: Power,
+) -> None:
+    with power.machine.boot(way="whole", deploys=1) as boot:
+        boot.wait("over")
+    power.follow(boot.said, power.holds())
+    held = power.look(power.machine.folder / "state")
+    with power.machine.boot(way="whole", deploys=1) as boot:
+        boot.wait("done flip")
+        power.follow(boot.cut(), held)
+    held = power.look(power.machine.folder / "state")
+    with power.machine.boot(way="whole", deploys=0) as boot:
+        boot.wait("over")
+    power.follow(boot.said, held)
+    told = [line for line in boot.said if "nobody confirmed was cut: slot A is to serve" in line]
+    assert told or power.may_serve == {"2"}, boot.said  # it was just confirmed
 
 
 @pytest.mark.torture

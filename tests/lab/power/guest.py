@@ -8,11 +8,23 @@ from pathlib import Path
 
 from deployer.packs import difference, make
 from deployer.releases import FoundRelease
-from slots.actions import Erase, Flip, HostAction, Judge, Mount, Patch, Prove, Seal, Unmount
+from slots.actions import (
+    Arm,
+    Confirm,
+    Erase,
+    Flip,
+    HostAction,
+    Judge,
+    Mount,
+    Patch,
+    Prove,
+    Seal,
+    Unmount,
+)
 from slots.calls import call, fill_call, lock_call, stage_call
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES, Artefact, Release
-from slots.scripts import library, script
+from slots.scripts import guard_payload, library, script, slotctl
 from slots.slot import InnerMount, MountKind, Slot, SlotName, SlotSet, Verdict
 from tests.lab.chroot import build
 from tests.lab.processes import LabError, tool
@@ -22,6 +34,7 @@ VERSIONS = ("1", "2", "3")
 TOKEN, NONCE = "0123456789abcdef", "fedcba9876543210"
 OF_THE_DISK = ("sh", "dd", "sync", "mv", "ln", "mount", "umount", "wipefs")
 OTHERS = ("id", "uname", "head")
+GUARD_S = 3600  # it is the power that goes, not the admin
 COMMON_BYTES, OWN_BYTES = 1 << 20, 1 << 20
 SLOTS = SlotSet(
     name="cgi",
@@ -141,11 +154,16 @@ def _add_scripts(root: Path, made: dict[str, Image]) -> None:
     def act(name: str, action: HostAction) -> None:
         add(name, call(Linux(), action, TOKEN))
 
+    (root / "slotctl").write_text(slotctl(Linux(), (SLOTS,)))
+    act("confirm", Confirm(SlotName.A))
     add("lock", lock_call("the test", TOKEN))
     for slot in SlotName:
         act(f"{slot}-unmount", Unmount(slot))
         act(f"{slot}-erase", Erase(slot))
         act(f"{slot}-mount", Mount(slot, FORMAT))
+        armed = Arm(slot, "next", GUARD_S, ())
+        act(f"{slot}-arm", armed)
+        (payloads / f"{slot}.guard").write_bytes(guard_payload(Linux(), SLOTS, armed, TOKEN))
         act(f"{slot}-flip", Flip(slot))
         act(f"{slot}-judge", Judge(slot, Verdict.GOOD))
     for version, image in made.items():

@@ -3,6 +3,7 @@
 # next version into the other slot, again and again. Each line for the test begins with "@ ".
 #
 #   /scripts/NAME  the verbs as slots/scripts.py renders them     /payloads/NAME  what follows them
+#   /slotctl       as `deploy provision` installs it
 #   /modules/N-*   kernel modules in order                        way=whole|pack, deploys=N: from the kernel's line
 set -eu
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -43,11 +44,22 @@ active() { # $active, $other, $version: what serves; all empty before the first 
     esac
 }
 
-serve() { # after a boot: the slot that the link names
+slotctl() { # STEP VERB: as the boot hook calls it
+    echo "@ begin $1"
+    /bin/sh /slotctl "$2" >/tmp/answer 2>&1 || {
+        cat /tmp/answer
+        off "failed $1"
+    }
+    grep -e 'is proven' -e 'was cut' /tmp/answer | sed 's/^/@ told /'
+    echo "@ done $1"
+}
+
+serve() { # after a boot: the hook proves, goes back where a switch was cut, mounts
     active
     [ -n "$active" ] || return 0
+    slotctl serve boot
+    active
     echo "@ linked $active"
-    run serve "$active-mount"
     version=$(cat /state/cgi/version) || off "failed version cannot be read"
     cat /state/cgi/usr/share/payload >/dev/null || off "failed payload cannot be read"
     echo "@ served $version"
@@ -69,7 +81,9 @@ deploy() { # the version behind the one that serves into the other slot
     run seal "$other-seal-$next" "/payloads/$next.head"
     run prove "$other-prove-$next"
     run mount "$other-mount"
+    [ -z "$active" ] || run arm "$other-arm" "/payloads/$other.guard"
     run flip "$other-flip"
+    [ -z "$active" ] || run confirm confirm
     run judge "$other-judge"
     [ "$(cat /state/cgi/version)" = "$next" ] || off "failed another version serves"
     echo "@ deployed $next"
@@ -92,11 +106,12 @@ for word in $(cat /proc/cmdline); do
 done
 mount -t ext4 /dev/vda3 /state || off "failed mount of the state"
 echo "@ up"
-lock
 serve
+lock
 while [ "$deploys" -gt 0 ]; do
     deploy
     deploys=$((deploys - 1))
 done
+slotctl stop stop
 mount -o remount,ro /state 2>/dev/null || sync
 off "over"
