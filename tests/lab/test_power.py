@@ -96,7 +96,7 @@ def power(tmp_path: Path, frontend: tuple[Path, Path, dict[str, Image]]) -> Powe
 def test_the_power_cut_at_any_moment_leaves_an_image_that_serves_and_the_next_run_gets_there(
     power: Power, chance: random.Random
 ) -> None:
-    cut_and_go_on(power, chance, 3)
+    cut_and_go_on(power, chance, 2)
 
 
 def test_a_switch_that_is_cut_before_it_is_confirmed_is_taken_back_by_the_boot_hook(

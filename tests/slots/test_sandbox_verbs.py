@@ -161,10 +161,23 @@ def test_a_lost_record_of_a_write_is_the_same_as_empty(host: Host) -> None:
     assert host.probe().status(A).state is SlotState.EMPTY
 
 
-@pytest.mark.parametrize("change", [-4096, -1, 1, 4096])
-def test_a_payload_of_the_wrong_length_is_no_success(host: Host, change: int) -> None:
+@pytest.mark.parametrize("surplus", [1, 4096])
+def test_what_follows_a_payload_is_not_written(host: Host, surplus: int) -> None:
     image = images.with_magic("uzip", 300_000)
-    body = image.body[:change] if change < 0 else image.body + bytes(change)
+    device = Path(host.slots.slot(A).device)
+    with host.lock() as token:
+        host.do(Erase(A), token)
+        before = device.read_bytes()
+        host.do(Fill(A, image.artefact), token, image.body + b"x" * surplus)
+    end = 65_536 + len(image.body)
+    assert device.read_bytes()[65_536:end] == image.body
+    assert device.read_bytes()[end:] == before[end:]
+
+
+@pytest.mark.parametrize("change", [-4096, -1])
+def test_a_payload_that_ends_too_early_is_no_success(host: Host, change: int) -> None:
+    image = images.with_magic("uzip", 300_000)
+    body = image.body[:change]
     with host.lock() as token:
         host.do(Erase(A), token)
         answer = host.do(Fill(A, image.artefact), token, body)
