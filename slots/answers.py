@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from io import BytesIO
 
 from slots.errors import (
     HostError,
@@ -40,18 +41,16 @@ def answer(stdout: bytes, nonce: str) -> Answer:
     """Return the answer in what a host printed; HostError if its inside is not one."""
     if len(stdout) > ANSWER_MAX_BYTES:
         raise HostError(f"the host answered more than {ANSWER_MAX_BYTES} bytes")
-    begin = f"flipslot {nonce} begin"
-    lines = stdout.decode("utf-8", "replace").split("\n")
-    if begin not in lines:
-        return Answer(-1, (), complete=False)
-    end = re.compile(rf"flipslot {re.escape(nonce)} end ([0-9]+)")
+    lines = _Lines(nonce)
     values: list[tuple[str, str]] = []
-    inside = lines[lines.index(begin) + 1 :]
-    for number, line in enumerate(inside, start=1):
-        if ended := end.fullmatch(line):
-            return Answer(int(ended[1]), tuple(values), complete=True)
-        if number < len(inside):  # the last piece has no newline: it may be half a line
-            values.append(_value(line))
+    for line in BytesIO(stdout):
+        match lines.take(line):
+            case None:
+                pass
+            case int(status):
+                return Answer(status, tuple(values), complete=True)
+            case value:
+                values.append(value)
     return Answer(-1, tuple(values), complete=False)
 
 
@@ -60,26 +59,21 @@ class Hearing:
 
     def __init__(self, nonce: str) -> None:
         """Listen for the answers of this nonce."""
-        self._begin = f"flipslot {nonce} begin"
-        self._end = re.compile(rf"flipslot {re.escape(nonce)} end ([0-9]+)")
-        self._begun = False
+        self._lines = _Lines(nonce)
         self._values: list[tuple[str, str]] = []
 
     def hear(self, line: bytes) -> Answer | None:
         """Take a line; return the answer of the call that has ended with it."""
-        if not line.endswith(b"\n"):
-            return None  # cut off: it may be half of what was said
-        text = line.decode("utf-8", "replace")[:-1]
-        if not self._begun:
-            self._begun = text == self._begin
-            return None
-        if ended := self._end.fullmatch(text):
-            return self._taken(int(ended[1]))
-        value = _value(text)
-        if value == DID:
-            return self._taken(0)
-        self._values.append(value)
-        return None
+        match self._lines.take(line):
+            case None:
+                return None
+            case int(status):
+                return self._taken(status)
+            case value if value == DID:
+                return self._taken(0)
+            case value:
+                self._values.append(value)
+                return None
 
     def _taken(self, status: int) -> Answer:
         values, self._values = tuple(self._values), []
@@ -105,6 +99,26 @@ _ERRORS: dict[int, type[ProductError]] = {
     24: LockLostError,
     25: RolledBackError,
 }
+
+
+class _Lines:
+    """What the lines of a script's output mean: noise, then values, then its end."""
+
+    def __init__(self, nonce: str) -> None:
+        self._begin = f"flipslot {nonce} begin"
+        self._end = re.compile(rf"flipslot {re.escape(nonce)} end ([0-9]+)")
+        self._begun = False
+
+    def take(self, line: bytes) -> tuple[str, str] | int | None:
+        """Return the value of a line, or the status of the end; None: it says nothing."""
+        if not line.endswith(b"\n"):
+            return None  # cut off: it may be half of what was said
+        text = line.decode("utf-8", "replace")[:-1]
+        if not self._begun:
+            self._begun = text == self._begin
+            return None
+        ended = self._end.fullmatch(text)
+        return int(ended[1]) if ended else _value(text)
 
 
 def _value(line: str) -> tuple[str, str]:
