@@ -3,7 +3,6 @@
 load ─► find and verify the release ─► probe ─► packs ─► plan ─► show, confirm ─► execute per host
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,9 +17,17 @@ from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
 from deployer.probe import quietly, reach
 from deployer.releases import FoundRelease
-from deployer.rollout import Budget, Outcome, Stop, exit_code, run_hosts
+from deployer.rollout import (
+    Budget,
+    Outcome,
+    Stop,
+    exit_code,
+    looked_at,
+    outcome_of,
+    run_hosts,
+)
 from deployer.transfer import Bucket, Work
-from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
+from slots.errors import Exit, worst
 from slots.events import Emit, Notice, step
 from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotName
@@ -240,29 +247,23 @@ def _verify(found: FoundRelease, out: Path, emit: Emit) -> None:
 
 def work_on(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
     """Execute one host's plan, and say what really travelled for it."""
-    outcome = _execute(fleet, proposal, host, work)
+    outcome = outcome_of(host, lambda: _execute(fleet, proposal, host, work))
     failed = tuple(work.wanted_failed)
     return replace(outcome, travelled_bytes=work.tally.bytes, wanted_failed=failed)
 
 
-def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> Outcome:
-    """Execute one host's plan; what may go wrong there becomes its outcome."""
-    started = time.monotonic()
+def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> str:
+    """Execute one host's plan; what it serves then."""
     plan = proposal.plans[host.name]
-    try:
-        with fleet.kept.take(host.name) or fleet.connect(host, fleet.emit) as way:
-            frontend = reach(way, host, fleet.set_name, fleet.emit)
-            frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
-            again = partial(fleet.connect, host, quietly(frontend).emit)
-            execute(frontend, plan, proposal.replan(host), work, again)
-    except (Refused, UnreachableError) as error:
-        # It answered the probe and had a plan: now this is a failure like another.
-        failure = HostError(error.message, hint=error.hint or "deploy again: it goes on from there")
-        return Outcome.of(host.name, failure, time.monotonic() - started)
-    except ProductError as error:
-        return Outcome.of(host.name, error, time.monotonic() - started)
-    message = f"slot {plan.target} serves {plan.image.release}"
-    return Outcome(host.name, Exit.DONE, message, seconds=time.monotonic() - started)
+    with (
+        looked_at("deploy again: it goes on from there"),
+        fleet.kept.take(host.name) or fleet.connect(host, fleet.emit) as way,
+    ):
+        frontend = reach(way, host, fleet.set_name, fleet.emit)
+        frontend = replace(frontend, platform=PLATFORMS[proposal.states[host.name].platform])
+        again = partial(fleet.connect, host, quietly(frontend).emit)
+        execute(frontend, plan, proposal.replan(host), work, again)
+    return f"slot {plan.target} serves {plan.image.release}"
 
 
 def _already(proposal: Proposal) -> tuple[Outcome, ...]:

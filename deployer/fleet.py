@@ -1,6 +1,5 @@
 """The hosts that a command is about, and how all of them are asked side by side."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,6 @@ from deployer.inventory import Host, Inventory, select, set_name
 from deployer.kept import Kept
 from deployer.probe import probe, reach
 from deployer.rollout import Outcome, ask_hosts
-from slots.errors import Exit, ProductError
 from slots.events import Emit, step
 from slots.slot import FrontendState
 
@@ -60,17 +58,13 @@ def probe_all(fleet: Fleet) -> Probed:
     """Ask all hosts what they are now."""
     states: dict[str, FrontendState] = {}
 
-    def ask(host: Host) -> Outcome:
-        started = time.monotonic()
-        try:
-            with step(fleet.emit, "probe", host.name), ExitStack() as ways:
-                way = ways.enter_context(fleet.connect(host, fleet.emit))
-                _, states[host.name] = probe(reach(way, host, fleet.set_name, fleet.emit))
-                if fleet.kept.keep(host.name, way):
-                    ways.pop_all()
-        except ProductError as error:
-            return Outcome.of(host.name, error, time.monotonic() - started)
-        return Outcome(host.name, Exit.DONE)
+    def ask(host: Host) -> str:
+        with step(fleet.emit, "probe", host.name), ExitStack() as ways:
+            way = ways.enter_context(fleet.connect(host, fleet.emit))
+            _, states[host.name] = probe(reach(way, host, fleet.set_name, fleet.emit))
+            if fleet.kept.keep(host.name, way):
+                ways.pop_all()
+        return ""
 
     failures = tuple(one for one in ask_hosts(fleet.hosts, ask) if not one.done)
     return Probed(states, failures)
@@ -79,18 +73,10 @@ def probe_all(fleet: Fleet) -> Probed:
 def ask_each(
     fleet: Fleet, name: str, ask: Callable[[Frontend, FrontendState], str]
 ) -> tuple[Outcome, ...]:
-    """Probe all hosts and ask each, as a step of this name; return what each has to say.
+    """Probe all hosts and ask each, as a step of this name; return what each has to say."""
 
-    An expected error is the outcome of its host, and none of the others'.
-    """
-
-    def ask_one(host: Host) -> Outcome:
-        started = time.monotonic()
-        try:
-            with step(fleet.emit, name, host.name), fleet.connect(host, fleet.emit) as way:
-                message = ask(*probe(reach(way, host, fleet.set_name, fleet.emit)))
-        except ProductError as error:
-            return Outcome.of(host.name, error, time.monotonic() - started)
-        return Outcome(host.name, Exit.DONE, message, seconds=time.monotonic() - started)
+    def ask_one(host: Host) -> str:
+        with step(fleet.emit, name, host.name), fleet.connect(host, fleet.emit) as way:
+            return ask(*probe(reach(way, host, fleet.set_name, fleet.emit)))
 
     return ask_hosts(fleet.hosts, ask_one)

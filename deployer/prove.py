@@ -1,6 +1,5 @@
 """A proof on demand: every slot that holds an image is read back, whatever is remembered of it."""
 
-import time
 from collections.abc import Iterator, Sequence
 
 from deployer.execute import locked
@@ -10,7 +9,7 @@ from deployer.image import Image, identify
 from deployer.inventory import Host
 from deployer.probe import probe, quietly, reach
 from deployer.rollout import Outcome, ask_hosts
-from slots.errors import Exit, ProductError, VerificationError
+from slots.errors import VerificationError
 from slots.events import step
 from slots.manifest import Release
 from slots.slot import FrontendState, SlotName
@@ -19,15 +18,11 @@ from slots.slot import FrontendState, SlotName
 def prove_all(fleet: Fleet, known: Sequence[Release]) -> tuple[Outcome, ...]:
     """Read the slots of all hosts; the outcomes of those that are not what they should be."""
 
-    def prove(host: Host) -> Outcome:
-        started = time.monotonic()
-        try:
-            with fleet.connect(host, fleet.emit) as way:
-                frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
-                _prove_host(*probe(frontend), known)
-        except ProductError as error:
-            return Outcome.of(host.name, error, time.monotonic() - started)
-        return Outcome(host.name, Exit.DONE)
+    def prove(host: Host) -> str:
+        with fleet.connect(host, fleet.emit) as way:
+            frontend = quietly(reach(way, host, fleet.set_name, fleet.emit))
+            _prove_host(*probe(frontend), known)
+        return ""
 
     return tuple(one for one in ask_hosts(fleet.hosts, prove) if not one.done)
 

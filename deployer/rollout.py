@@ -1,13 +1,15 @@
 """Many hosts side by side, within a budget of failures."""
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from deployer.connection import AnotherKeyError
 from deployer.inventory import Host
-from slots.errors import Exit, ProductError, worst
+from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
 
 INTERRUPTED = 130
 ASK_PARALLEL = 32
@@ -86,6 +88,28 @@ class Budget:
         return sum(not outcome.done for outcome in outcomes) > self.max_failed
 
 
+def outcome_of(host: Host, work: Callable[[], str]) -> Outcome:
+    """Do one host's work; what it has to say, or the expected error that ended it, is the outcome.
+
+    An expected error is the outcome of its host, and none of the others'.
+    """
+    started = time.monotonic()
+    try:
+        message = work()
+    except ProductError as error:
+        return Outcome.of(host.name, error, time.monotonic() - started)
+    return Outcome(host.name, Exit.DONE, message, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def looked_at(hint: str) -> Iterator[None]:
+    """Work on a host that answered a look: if it refuses or is gone now, it is one that failed."""
+    try:
+        yield
+    except (Refused, UnreachableError) as error:
+        raise HostError(error.message, hint=error.hint or hint) from error
+
+
 def run_hosts(
     hosts: Sequence[Host],
     work: Callable[[Host], Outcome],
@@ -118,11 +142,15 @@ def run_hosts(
     return tuple(desk.ended.get(host.name) or _not_begun(host, stop) for host in hosts)
 
 
-def ask_hosts(hosts: Sequence[Host], ask: Callable[[Host], Outcome]) -> tuple[Outcome, ...]:
+def ask_hosts(hosts: Sequence[Host], ask: Callable[[Host], str]) -> tuple[Outcome, ...]:
     """Ask all hosts, many at a time, whoever of them fails; an interruption is raised again."""
+
+    def ask_one(host: Host) -> Outcome:
+        return outcome_of(host, lambda: ask(host))
+
     stop = Stop()
     unlimited = Budget(len(hosts))
-    outcomes = run_hosts(hosts, ask, parallel=ASK_PARALLEL, budget=unlimited, stop=stop)
+    outcomes = run_hosts(hosts, ask_one, parallel=ASK_PARALLEL, budget=unlimited, stop=stop)
     if stop.cause is not None:
         raise stop.cause
     return outcomes

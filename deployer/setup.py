@@ -1,6 +1,5 @@
 """Set up new frontends: look, show, install under the lock, then an ordinary rollout there."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +29,9 @@ from deployer.provision import (
     too_small,
     wanted,
 )
-from deployer.rollout import Outcome, ask_hosts
+from deployer.rollout import Outcome, ask_hosts, looked_at
 from slots import hooks
-from slots.errors import Exit, HostError, ProductError, Refused, UnreachableError, worst
+from slots.errors import Exit, HostError, worst
 from slots.events import step
 from slots.slot import FrontendState
 
@@ -154,26 +153,21 @@ def _wanted(frontend: Frontend) -> Wanted:
     return wanted(frontend.slots, sets, hooks.HOOKS[platform.name], slotctl)
 
 
-def _install(fleet: Fleet, host: Host, setup: Setup) -> Outcome:
+def _install(fleet: Fleet, host: Host, setup: Setup) -> str:
     """Make what one host lacks; it is asked again before and afterwards."""
-    started = time.monotonic()
     if not setup.to_do:
-        return Outcome(host.name, Exit.DONE, "set up already")
-    try:
-        with fleet.connect(host, fleet.emit) as way:
-            frontend, _ = probe(quietly(reach(way, host, fleet.set_name, fleet.emit)))
-            install(replace(frontend, emit=fleet.emit), setup)
-            _, state = probe(quietly(frontend))
-            left = _planned(frontend, state).to_do
-    except (Refused, UnreachableError) as error:
-        failure = HostError(error.message, hint=error.hint or "provision again: it goes on there")
-        return Outcome.of(host.name, failure, time.monotonic() - started)
-    except ProductError as error:
-        return Outcome.of(host.name, error, time.monotonic() - started)
+        return "set up already"
+    with (
+        looked_at("provision again: it goes on there"),
+        fleet.connect(host, fleet.emit) as way,
+    ):
+        frontend, _ = probe(quietly(reach(way, host, fleet.set_name, fleet.emit)))
+        install(replace(frontend, emit=fleet.emit), setup)
+        _, state = probe(quietly(frontend))
+        left = _planned(frontend, state).to_do
     if left:
-        return Outcome(host.name, Exit.SOME_FAILED, "it reads back different from what was made")
-    seconds = time.monotonic() - started
-    return Outcome(host.name, Exit.DONE, f"set up ({len(setup.to_do)} made)", seconds=seconds)
+        raise HostError("it reads back different from what was made")
+    return f"set up ({len(setup.to_do)} made)"
 
 
 def install(frontend: Frontend, setup: Setup) -> None:
