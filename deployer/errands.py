@@ -34,7 +34,6 @@ from slots.errors import StragglersError
 from slots.manifest import HEAD_BYTES
 from slots.rules import User
 
-RESTART_TIMEOUT_S = 120.0  # for each service
 TRIAL_GRACE_S = 10.0  # to end what does not end by itself
 
 OnHost = Stage | HostAction
@@ -80,8 +79,8 @@ def errand(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
             timeout_s = read_timeout_s(host, size_bytes)
             return _plain(job, action, _saying(f"read back, SHA-256 {sha256[:16]}…"), timeout_s)
         case Restart(services=services):
-            longest_s = sum(RESTART_TIMEOUT_S + one.deadline_s for one in services)
-            return _plain(job, action, _restarted, RESTART_TIMEOUT_S + longest_s)
+            longest_s = sum(calls.RESTART_TIMEOUT_S + one.deadline_s for one in services)
+            return _plain(job, action, _restarted, calls.RESTART_TIMEOUT_S + longest_s)
         case Drain(services=services, deadline_s=deadline_s):
             longest_s = max((deadline_s, *(one.deadline_s for one in services)))
             return _plain(job, action, lambda said: _drained(said, action), command_s + longest_s)

@@ -39,7 +39,7 @@ from slots.rules import acts_by_command
 from slots.slot import Service, SlotName
 from slots.trials import Trial
 
-RESTART_TIMEOUT_S = 120
+RESTART_TIMEOUT_S = 120  # for each service
 
 _TOKEN = re.compile(r"[0-9a-f]{8,64}")
 

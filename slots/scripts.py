@@ -160,7 +160,7 @@ def _template(name: str) -> str:
 
 @cache
 def _source(names: tuple[str, ...]) -> str:
-    """Return these library files as they travel: dd reads a script byte by byte."""
+    """Return these library files as they travel: without what is for readers alone."""
     lines = (line.strip() for name in names for line in _template(name).splitlines())
     kept = (line for line in lines if not line.startswith("#") or "shellcheck" in line)
     return "".join(f"{line}\n" for line in kept if line)

@@ -354,10 +354,15 @@ need_lock() { # TOKEN
     own_token=$1
 }
 
-fired_on() { # TOKEN: did the guard of this work take the lock?
+fired_for() { # TOKEN: did the guard of this work go off? It takes the lock from whoever has it
     for fired_record in firing fired; do
-        ! get "$fired_record" token || [ "$got" != "$1" ] || guard_fired
+        ! get "$fired_record" token || [ "$got" != "$1" ] || return 0
     done
+    return 1
+}
+
+fired_on() { # TOKEN: what its guard takes back goes on no further
+    ! fired_for "$1" || guard_fired
 }
 
 taken_away() { # TOKEN

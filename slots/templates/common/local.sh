@@ -149,15 +149,8 @@ ended() { # STATUS of a verb: the product's own
         22) exit 7 ;;
         23) exit 8 ;;
         25) exit 5 ;;
-        *) if [ -n "$own_token" ] && ended_by_guard; then exit 5; else exit 3; fi ;;
+        *) if [ -n "$own_token" ] && fired_for "$own_token"; then exit 5; else exit 3; fi ;;
     esac
-}
-
-ended_by_guard() { # of this very work: it ends whoever holds the lock
-    for ended_record in firing fired; do
-        ! get "$ended_record" token || [ "$got" != "$own_token" ] || return 0
-    done
-    return 1
 }
 
 new_token() { # $new_token, for a claim of one's own
@@ -202,8 +195,8 @@ status_of() { # the chosen slot: $status_text
         status_text='an image that no record names'
         if image_of && [ "$image_head" = "$head_sha256" ]; then
             status_text="$image_release ($head_format)"
-            ! get "$SLOT.verdict" sha256 || [ "$got" != "$image_sha256" ] \
-                || ! get "$SLOT.verdict" verdict || status_text="$status_text, judged $got"
+            verdict_of "$image_sha256"
+            status_text="$status_text${verdict:+, judged $verdict}"
             status_proof
         fi
     fi
@@ -223,28 +216,24 @@ status_proof() {
 }
 
 status_guard() {
-    for status_path in "$RECORDS/$SET.firing" "$RECORDS/$SET".armed.* "$RECORDS/$SET.fired"; do
-        [ -f "$status_path" ] || continue
-        status_name=${status_path#"$RECORDS/$SET."}
-        get "$status_name" back || :
-        status_back=$got
-        get "$status_name" why || :
-        status_why=$got
-        get "$status_name" error || :
-        case $status_name in
-            fired) printf '  the guard went back to slot %s: %s%s\n' "$status_back" "$status_why" "${got:+; failed: $got}" ;;
-            *) status_armed ;;
-        esac >&4
-        return 0
-    done
+    guard_record || return 0
+    get "$guard_record" back || :
+    status_back=$got
+    get "$guard_record" why || :
+    status_why=$got
+    get "$guard_record" error || :
+    case $guard_record in
+        fired) printf '  the guard went back to slot %s: %s%s\n' "$status_back" "$status_why" "${got:+; failed: $got}" ;;
+        *) status_armed ;;
+    esac >&4
 }
 
-status_armed() { # of the record $status_name
-    guard_left "$status_name"
-    if ! guard_lives "$status_name"; then
+status_armed() { # of $guard_record
+    guard_left "$guard_record"
+    if ! guard_lives "$guard_record"; then
         printf '  a guard was to go back to slot %s, and its process is gone\n' "$status_back"
         printf '    (slotctl confirm %s: what serves stays; slotctl guard %s: waits in its place)\n' "$SET" "$SET"
-    elif [ "${status_name%%.*}" = firing ]; then
+    elif [ "${guard_record%%.*}" = firing ]; then
         printf '  the guard is going back to slot %s\n' "$status_back"
     else
         printf '  a guard goes back to slot %s in %s s, unless: slotctl confirm %s\n' \

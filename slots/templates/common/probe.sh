@@ -79,20 +79,25 @@ probe_lock() {
     if claim_lives; then say lock.alive yes; else say lock.alive no; fi
 }
 
-probe_guard() { # the first of: going back, armed, gone back
-    for probe_path in "$RECORDS/$SET.firing" "$RECORDS/$SET".armed.* "$RECORDS/$SET.fired"; do
-        [ -f "$probe_path" ] || continue
-        probe_name=${probe_path#"$RECORDS/$SET."}
-        say guard.state "${probe_name%%.*}"
-        for probe_key in back target release seconds at why error; do
-            get "$probe_name" "$probe_key" || :
-            say "guard.$probe_key" "$got"
-        done
-        if guard_lives "$probe_name"; then say guard.alive yes; else say guard.alive no; fi
-        guard_left "$probe_name"
-        say guard.left "$guard_left"
+probe_guard() {
+    guard_record || return 0
+    say guard.state "${guard_record%%.*}"
+    for probe_key in back target release seconds at why error; do
+        get "$guard_record" "$probe_key" || :
+        say "guard.$probe_key" "$got"
+    done
+    if guard_lives "$guard_record"; then say guard.alive yes; else say guard.alive no; fi
+    guard_left "$guard_record"
+    say guard.left "$guard_left"
+}
+
+guard_record() { # $guard_record, the first of: going back, armed, gone back; status 1: there is none
+    for guard_record in "$RECORDS/$SET.firing" "$RECORDS/$SET".armed.* "$RECORDS/$SET.fired"; do
+        [ -f "$guard_record" ] || continue
+        guard_record=${guard_record#"$RECORDS/$SET."}
         return 0
     done
+    return 1
 }
 
 probe_installed() { # by `deploy provision`, and what it had to do at the last boot
@@ -106,6 +111,12 @@ probe_installed() { # by `deploy provision`, and what it had to do at the last b
     say boot.text "$got"
     get state at || :
     say boot.at "$got"
+}
+
+verdict_of() { # SHA256: $verdict on that image in the chosen slot; empty: there is none
+    verdict=''
+    get "$SLOT.verdict" sha256 && [ "$got" = "$1" ] && get "$SLOT.verdict" verdict || return 0
+    verdict=$got
 }
 
 guard_lives() { # RECORD
@@ -175,9 +186,8 @@ probe_image() { # of the chosen slot; a verdict only if it is of this image, a p
     done
     get "$SLOT.image" head_sha256 || :
     [ -n "$head_sha256" ] && [ "$got" = "$head_sha256" ] || return 0
-    if get "$SLOT.verdict" sha256 && [ "$got" = "$probe_sha256" ] && get "$SLOT.verdict" verdict; then
-        say "$SLOT.verdict" "$got"
-    fi
+    verdict_of "$probe_sha256"
+    [ -z "$verdict" ] || say "$SLOT.verdict" "$verdict"
     proof_holds || return 0
     got=''
     get "$SLOT.proof" sha256 || :

@@ -68,8 +68,8 @@ find_way_back() { # $switch_back: the other slot, if it served until now or hold
     way_known=no way_verdict=''
     if image_of && [ "$image_head" = "$head_sha256" ]; then
         way_known=yes
-        ! get "$SLOT.verdict" sha256 || [ "$got" != "$image_sha256" ] || ! get "$SLOT.verdict" verdict \
-            || way_verdict=$got
+        verdict_of "$image_sha256"
+        way_verdict=$verdict
         [ "$way_verdict" != good ] || switch_good=yes
         ! proof_holds || ! get "$SLOT.proof" sha256 || [ "$got" = "$image_sha256" ] || way_verdict=bad
     fi
