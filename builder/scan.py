@@ -8,18 +8,11 @@ from pathlib import Path
 from builder.globs import Matcher
 from builder.hardlinks import with_links
 from builder.names import listed
-from builder.tree import Kind, Node, Stamp, Tree
+from builder.tree import TYPE_BITS, Kind, Node, Stamp, Tree
 from builder.walk import Seen, Status, status_of, walk
 from slots.errors import BuildError
 
-_KINDS = {
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHARACTER,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
+_KINDS = {bits: kind for kind, bits in TYPE_BITS.items()}
 _DIRECTORY, _FILE, _SYMLINK = Kind.DIRECTORY, Kind.FILE, Kind.SYMLINK
 _SECOND_NS = 1_000_000_000
 _ALL_READ = 0o444
@@ -146,7 +139,6 @@ def _mount_point(path: bytes, full: bytes, status: os.stat_result, seen: Seen) -
 
 def _changed(full: bytes, stamp: Stamp) -> bool:
     try:
-        now = os.lstat(full)
+        return stamp_of(os.lstat(full)) != stamp
     except OSError:
         return True
-    return stamp != (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)

@@ -15,17 +15,8 @@ from builder.lint import Judged
 from builder.names import shown, text
 from builder.opened.image import Facts
 from builder.prepare import unused
-from builder.tree import Kind, Node
+from builder.tree import TYPE_BITS, Kind, Node
 from slots.manifest import Format
-
-_TYPES = {
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
-}
 
 
 def build(built: Built) -> Iterator[str]:
@@ -62,7 +53,7 @@ def ls(nodes: Sequence[Node], *, long: bool) -> Iterator[str]:
 
 
 def _long(node: Node) -> str:
-    mode = stat.filemode(_TYPES[node.kind] | node.mode)
+    mode = stat.filemode(TYPE_BITS[node.kind] | node.mode)
     is_device = node.kind in {Kind.CHARACTER, Kind.BLOCK}
     amount = f"{node.major}, {node.minor}" if is_device else str(node.size)
     when = strftime("%Y-%m-%d %H:%M:%S", gmtime(node.mtime_s))

@@ -1,5 +1,6 @@
 """A file system tree as data. Paths are bytes from the root: the root is b"", then b"/etc", …"""
 
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,18 @@ class Kind(StrEnum):
     CHARACTER = "char"
     BLOCK = "block"
     FIFO = "fifo"
+
+
+TYPE_BITS = {
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.FILE: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHARACTER: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+"""The bits of a mode that tell the type. What reads images has a table of its own
+(builder/opened/image.py): it shares nothing with what writes them."""
 
 
 class Stamp(NamedTuple):

@@ -14,7 +14,7 @@ from deployer.frontend import Frontend, HeldLock
 from deployer.health import Health
 from deployer.plan import Plan
 from deployer.transfer import Job, Work
-from deployer.trips import Connect, Trips
+from deployer.trips import Again, Trips
 from slots.actions import (
     Action,
     Arm,
@@ -49,7 +49,7 @@ Run = Callable[[Action, Sequence[Action]], None]
 
 
 def execute(
-    frontend: Frontend, shown: Plan, replan: Replan, work: Work, again: Connect
+    frontend: Frontend, shown: Plan, replan: Replan, work: Work, again: Again
 ) -> FrontendState:
     """Lead one frontend to its goal and return what a last probe found there.
 

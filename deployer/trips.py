@@ -36,7 +36,7 @@ from slots.manifest import HEAD_BYTES
 
 EAGER_BYTES = 1 << 20  # payloads so small go ahead of their turn: the channel's window holds them
 
-Connect = Callable[[], AbstractContextManager[Connection]]
+Again = Callable[[], AbstractContextManager[Connection]]
 
 
 def together(action: OnHost, following: Sequence[Action]) -> tuple[OnHost, ...]:
@@ -60,7 +60,7 @@ def together(action: OnHost, following: Sequence[Action]) -> tuple[OnHost, ...]:
 class Trips:
     """Runs the actions of one host: each is told by itself, whatever goes together."""
 
-    def __init__(self, job: Job, health: Health, again: Connect) -> None:
+    def __init__(self, job: Job, health: Health, again: Again) -> None:
         """`again` connects once more, as anybody would: what is confirmed is within reach."""
         self._job, self._health, self._again = job, health, again
         self._ways = ExitStack()

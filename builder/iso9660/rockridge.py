@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from builder.tree import Kind, Node
+from builder.tree import TYPE_BITS, Kind, Node
 
 BLOCK_BYTES = 2048
 CE_BYTES = 28
@@ -32,15 +32,6 @@ RR_PX, RR_PN, RR_SL, RR_NM, RR_TF = 0x01, 0x02, 0x04, 0x08, 0x80
 CONTINUES = 0x01
 SL_CURRENT, SL_PARENT, SL_ROOT = 0x02, 0x04, 0x08
 TF_MODIFY = 0x02
-
-FORMATS = {
-    Kind.DIRECTORY: stat.S_IFDIR,
-    Kind.FILE: stat.S_IFREG,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
-}
 
 SP = b"SP\x07\x01\xbe\xef\x00"
 _ER_ID = b"RRIP_1991A"
@@ -99,7 +90,7 @@ def _rr_px(further: int, mode: int, links: int, uid: int, gid: int) -> bytes:
 
 def kind_bits(kind: Kind) -> int:
     """Return the bits of a mode that tell the type."""
-    return stat.S_IFREG if kind is Kind.FILE else FORMATS[kind]  # hashing a member takes long
+    return stat.S_IFREG if kind is Kind.FILE else TYPE_BITS[kind]  # hashing a member takes long
 
 
 _TF = bytes((*b"TF\x0c\x01", TF_MODIFY))
