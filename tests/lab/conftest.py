@@ -93,3 +93,9 @@ def make_admin(tmp_path: Path) -> Callable[[Lab], Admin]:
         return Admin(lab, folder)
 
     return make
+
+
+@pytest.fixture
+def admin(make_lab: MakeLab, make_admin: Callable[[Lab], Admin]) -> Admin:
+    """The admin of one frontend."""
+    return make_admin(make_lab(1))

@@ -93,10 +93,9 @@ def test_a_failing_health_check_takes_the_new_image_back(
 
 
 def test_after_a_reboot_a_deploy_proves_mounts_and_serves_again(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases
+    admin: Admin, releases: Releases
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     image = ("--image", str(releases["1.0"].folder))
     admin.deploy_well("--yes", "--slot", "B", *image)
 
@@ -111,10 +110,9 @@ def test_after_a_reboot_a_deploy_proves_mounts_and_serves_again(
 
 
 def test_what_a_chroot_needs_is_inside_each_slot_and_survives_the_flip(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases
+    admin: Admin, releases: Releases
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     admin.deploy_well("--yes", "--slot", "B", "--image", str(releases["1.0"].folder))
     inside = "/webroot/cgi"
     lab.on("www1", f"echo session >{inside}/var/sessions/one; echo gone >{inside}/tmp/two")

@@ -1,7 +1,7 @@
 """A reader sees no moment without an image while the link is flipped."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -37,13 +37,11 @@ print "$opens opens, $errors errors\\n";
 
 @pytest.mark.parametrize("flips", [200, pytest.param(1000, marks=pytest.mark.torture)])
 def test_a_reader_meets_no_error_while_the_link_flips_and_flips(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
     flips: int,
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     for slot, version in (("A", "1.0"), ("B", "2.0")):
         admin.deploy_well("--yes", "--slot", slot, "--image", str(releases[version].folder))
     slots = load(lab.fleet).hosts[0].sets["cgi"]

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,12 +19,10 @@ SLACK_S = 30  # for restarts and drain, on a machine that has more to do
 
 
 def test_what_nobody_confirms_is_taken_back_in_the_stated_time_and_status_tells(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     old, new = (str(releases[version].folder) for version in ("1.0", "2.0"))
     admin.deploy_well("--yes", "--slot", "A", "--image", old)
     text = lab.fleet.read_text()
@@ -70,12 +67,10 @@ def test_what_nobody_confirms_is_taken_back_in_the_stated_time_and_status_tells(
 
 
 def test_failing_health_whose_deployer_is_gone_is_taken_back_by_the_guard(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     admin.deploy_well("--yes", "--slot", "A", "--image", str(releases["1.0"].folder))
     wait_for_confirmation(lab, CONFIRM_S)
     deploy = admin.start("--yes", "--slot", "B", "--image", str(releases["sick"].folder))
@@ -97,12 +92,10 @@ def test_failing_health_whose_deployer_is_gone_is_taken_back_by_the_guard(
 
 
 def test_a_frontend_that_is_booted_while_armed_goes_back_before_its_services_start(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     admin.deploy_well("provision", "--yes", "--image", str(releases["1.0"].folder))
     old = linked(lab, "www1")
     new = "B" if old == "A" else "A"

@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,16 +40,14 @@ action = "wait"
     ],
 )
 def test_no_request_fails_through_flips_restarts_and_rollbacks(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
     seconds: int,
     requests: int,
 ) -> None:
     if shutil.which("wrk") is None:
         pytest.skip("needs wrk (apt-get install wrk)")
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     fleet = both_served(admin, releases, RULES)
 
     with load(lab, seconds) as wrk:
@@ -87,12 +84,10 @@ def both_served(admin: Admin, releases: dict[str, BuiltRelease], rules: str) -> 
 
 @pytest.mark.lab
 def test_a_cgi_in_flight_ends_wholly_old_and_the_switch_waits_for_it(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     fleet = both_served(admin, releases, RULES)
     waiting = fleet.with_name("waiting.toml")
     waiting.write_text(fleet.read_text().replace(RULES, WAITING + RULES))

@@ -3,13 +3,12 @@
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.lab.admin import Admin, Answer, artefact, linked, served, slot_digest
 from tests.lab.chroot import BuiltRelease, build, small_chroot
-from tests.lab.frontends import Lab
 from tests.lab.network import addresses
 from tests.lab.processes import until
 from tests.lab.proxy import Proxy
@@ -18,8 +17,6 @@ from tests.slots.mirrors import mirror
 
 pytestmark = pytest.mark.lab
 
-MakeLab = Callable[..., Lab]
-MakeAdmin = Callable[[Lab], Admin]
 VERSIONS = ("1.0", "2.0", "3.0")
 STAGING = "/var/db/slots/staging"
 NOISE_BYTES = 4_000_000
@@ -29,11 +26,6 @@ SCRIPTS_BYTES = 900_000  # all that a deploy sends beside packs and images
 # Ways in which a mirror fails. One that hangs costs its deadline: only for the pack.
 FAULTS = ("empty", "wrong", "old", "short", "broken", "endless", "redirect")
 HANGS = ("hang", "stalls")
-
-
-@pytest.fixture
-def admin(make_lab: MakeLab, make_admin: MakeAdmin) -> Admin:
-    return make_admin(make_lab(1))
 
 
 @pytest.fixture

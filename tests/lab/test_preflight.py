@@ -1,6 +1,6 @@
 """A slot is tried in a real chroot before the flip: what fails leaves the old one serving."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,13 +83,11 @@ def trying(lab: Lab, *trials: str) -> Iterator[None]:
 
 
 def test_a_slot_that_fails_what_it_is_tried_with_is_not_flipped_to(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
     lacking: BuiltRelease,
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     admin.deploy_well("--yes", "--slot", "A", "--image", str(releases["1.0"].folder))
     services = lab.on("www1", "sv status fcgiwrap worker | sed 's/).*//'")
     deploying = ("--yes", "--slot", "B", "--image", str(lacking.folder))

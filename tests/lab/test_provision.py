@@ -1,13 +1,11 @@
 """A frontend of which nothing but its partitions is there: set up, and after a boot it serves."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 
 from tests.lab.admin import Admin, linked
 from tests.lab.chroot import BuiltRelease
-from tests.lab.frontends import Lab
 from tests.lab.processes import until
 from tests.lab.test_kills import served_at_last
 
@@ -15,12 +13,10 @@ pytestmark = pytest.mark.lab
 
 
 def test_a_blank_frontend_is_set_up_serves_and_serves_again_after_a_boot(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     lab.on("www1", "rmdir /webroot/cgi1 /webroot/cgi2")
     image = ("--image", str(releases["1.0"].folder))
 

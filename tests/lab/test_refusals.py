@@ -75,11 +75,8 @@ def said_of(host: str, text: str, answer: Answer) -> bool:
     return True
 
 
-def test_the_active_slot_is_refused(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases
-) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+def test_the_active_slot_is_refused(admin: Admin, releases: Releases) -> None:
+    lab = admin.lab
     admin.deploy_well("--slot", "B", "--yes", "--image", str(releases["1.0"].folder))
     before = snapshot(lab, "www1")
 
@@ -92,10 +89,9 @@ def test_the_active_slot_is_refused(
 
 
 def test_an_artefact_that_is_not_what_its_release_says_is_refused(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases
+    admin: Admin, releases: Releases
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     damaged = admin.folder / "damaged"
     damaged.mkdir()
     for file in releases["1.0"].folder.iterdir():
@@ -114,10 +110,9 @@ def test_an_artefact_that_is_not_what_its_release_says_is_refused(
 
 @pytest.mark.parametrize("known", ["nothing", "another key"])
 def test_a_host_whose_key_is_not_the_known_one_is_not_talked_to(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases, known: str
+    admin: Admin, releases: Releases, known: str
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     lines = (lab.folder / "known_hosts").read_text()
     stranger = (lab.folder / "id_ed25519.pub").read_text().split()[1]
     other = "" if known == "nothing" else lines.replace(lines.split()[2], stranger)
@@ -136,11 +131,8 @@ def test_a_host_whose_key_is_not_the_known_one_is_not_talked_to(
     assert snapshot(lab, "www1") == before
 
 
-def test_a_wrong_login_key_is_turned_away(
-    make_lab: MakeLab, make_admin: MakeAdmin, releases: Releases
-) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+def test_a_wrong_login_key_is_turned_away(admin: Admin, releases: Releases) -> None:
+    lab = admin.lab
     other = lab.folder / "www1/files/etc/ssh/lab_host_key"
     fleet = copy_fleet(lab, admin.folder, {f"{lab.folder}/id_ed25519": str(other)})
     config = (lab.folder / "ssh_config").read_text()
@@ -191,10 +183,7 @@ def test_a_live_lock_ends_a_deploy_before_anything_is_touched(
     assert snapshot(lab, "www2") == before
 
 
-def test_a_release_that_is_not_there_is_named(make_lab: MakeLab, make_admin: MakeAdmin) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
-
+def test_a_release_that_is_not_there_is_named(admin: Admin) -> None:
     answer = admin.deploy("--yes", "--image", "images/out/nothing")
 
     assert answer.code == 2, answer

@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,12 +120,10 @@ deadline_s = 1
 
 
 def test_all_who_use_the_slot_are_found_and_dealt_with_by_their_rules(
-    make_lab: Callable[..., Lab],
-    make_admin: Callable[[Lab], Admin],
+    admin: Admin,
     releases: dict[str, BuiltRelease],
 ) -> None:
-    lab = make_lab(1)
-    admin = make_admin(lab)
+    lab = admin.lab
     admin.deploy_well("--yes", "--slot", "A", "--image", str(releases["1.0"].folder))
     assert served(lab, "www1") == "1.0"
     services = set(users(admin))
