@@ -157,7 +157,7 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
         trap - EXIT HUP INT PIPE TERM
         "$limited_first"
         exec "$@"
-    ) >"$limited_output" 2>&1 3<&- 4>&- &
+    ) >"$limited_output" 2>&1 3<&- 4>&- 5>&- &
     child=$!
     (
         trap - EXIT HUP INT PIPE
@@ -171,7 +171,7 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
         nap=$!
         wait "$nap"
         kill -KILL "$limited_group$child" 2>/dev/null
-    ) >/dev/null 2>&1 3<&- 4>&- &
+    ) >/dev/null 2>&1 3<&- 4>&- 5>&- &
     watcher=$!
     limited_status=0
     wait "$child" || limited_status=$?

@@ -80,15 +80,22 @@ probe_lock() {
 }
 
 probe_guard() {
-    guard_record || return 0
-    say guard.state "${guard_record%%.*}"
-    for probe_key in back target release seconds at why error; do
-        get "$guard_record" "$probe_key" || :
-        say "guard.$probe_key" "$got"
+    while guard_record; do
+        set -- state "${guard_record%%.*}"
+        for probe_key in back target release seconds at why error; do
+            get "$guard_record" "$probe_key" || :
+            set -- "$@" "$probe_key" "$got"
+        done
+        if guard_lives "$guard_record"; then set -- "$@" alive yes; else set -- "$@" alive no; fi
+        guard_left "$guard_record"
+        set -- "$@" left "$guard_left"
+        [ -f "$RECORDS/$SET.$guard_record" ] || continue # it was just renamed: look again
+        while [ "$#" -gt 0 ]; do
+            say "guard.$1" "$2"
+            shift 2
+        done
+        return 0
     done
-    if guard_lives "$guard_record"; then say guard.alive yes; else say guard.alive no; fi
-    guard_left "$guard_record"
-    say guard.left "$guard_left"
 }
 
 guard_record() { # $guard_record, the first of: going back, armed, gone back; status 1: there is none
