@@ -102,15 +102,16 @@ def _site(trees: Trees, work: Path) -> Iterator[Site]:
     folder.mkdir()
     first = _built(folder, trees.v1, "1")
     slot_bytes = (int(first.stat().st_size * SLOT_SHARE) // MIB + 1) * MIB
-    lab = start(LabSettings(work / "lab", PREFIX, FRONTENDS, slot_bytes))
-    try:
-        _only_slots(lab)
-        admin = Admin(lab, folder)
-        admin.deploy_well("--yes")
-        with line.long_line(lab, RATE, DELAY_S) as slow:
-            yield Site(admin, slow, trees.v1)
-    finally:
-        stop_lab(lab)
+    with scratch.in_memory(work / "disks") as disks:  # as rsync's trees: it is the line that counts
+        lab = start(LabSettings(work / "lab", PREFIX, FRONTENDS, slot_bytes, disks=disks))
+        try:
+            _only_slots(lab)
+            admin = Admin(lab, folder)
+            admin.deploy_well("--yes")
+            with line.long_line(lab, RATE, DELAY_S) as slow:
+                yield Site(admin, slow, trees.v1)
+        finally:
+            stop_lab(lab)
 
 
 def _only_slots(lab: Lab) -> None:

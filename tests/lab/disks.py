@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.lab.processes import LabError, tool, until
 
 MIB = 1 << 20
-STATE_BYTES = 64 * MIB
+STATE_BYTES = 256 * MIB  # room for a pack of a large upgrade; the file is sparse
 SLOT_LABELS = ("cgiA", "cgiB")
 LABELS = (*SLOT_LABELS, "state")
 SUFFIX = ".disk"
