@@ -25,8 +25,9 @@ uptime_s() { # $uptime_s: a step of the clock moves both alike
 
 # A step of the clock moves kern.boottime and the start times of processes alike, so that the
 # seconds from the boot to a start stay the same: by them a process is known, not by boot_id.
+# ps takes all that follows a `=` for a heading: each column needs a -o of its own.
 started() { # PID: $started; empty if there is no such process, or only its zombie
-    started_ps=$(ps -o state=,etimes= -p "$1" 2>/dev/null) || started_ps=
+    started_ps=$(ps -o state= -o etimes= -p "$1" 2>/dev/null) || started_ps=
     started=${started_ps##* }
     case $started_ps in
         '' | Z*) started='' ;;

@@ -18,7 +18,7 @@ END
     users_pids=${users_pids#,}
     [ -n "$users_pids" ] || return 0
     users_now=$(date +%s)
-    users_list=$(ps -o pid=,user=,etimes=,comm= -p "${users_pids%,}" 2>/dev/null) || :
+    users_list=$(ps -o pid= -o user= -o etimes= -o comm= -p "${users_pids%,}" 2>/dev/null) || :
     while read -r users_pid users_user users_age users_comm; do
         [ -n "$users_pid" ] && [ "$users_pid" != "$$" ] || continue
         users_holds
