@@ -9,8 +9,6 @@ from email.message import Message
 from typing import assert_never
 from urllib.parse import urlsplit
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
-
 from deployer.frontend import Frontend
 from deployer.inventory import CheckSpec, HttpCheck
 from deployer.wording import counted
@@ -73,16 +71,16 @@ class Health:
         """Try again until the deadline; what nobody waits for and failed before is not awaited."""
         known = spec.level is Level.WANTED and spec in self._failed_before
         deadline_s = min(ATTEMPT_S, spec.deadline_s) if known else spec.deadline_s
-        retrying = Retrying(
-            stop=stop_after_delay(deadline_s),
-            wait=wait_fixed(PAUSE_S),
-            retry=retry_if_exception_type(HostError),
-        )
-        try:
-            retrying(self._try, spec)
-        except RetryError as error:
-            last = error.last_attempt.exception()
-            raise HostError(f"{last} (tried for {deadline_s:g} s)") from last
+        give_up_at = time.monotonic() + deadline_s
+        while True:
+            try:
+                self._try(spec)
+            except HostError as error:
+                if time.monotonic() >= give_up_at:
+                    raise HostError(f"{error} (tried for {deadline_s:g} s)") from error
+            else:
+                return
+            time.sleep(PAUSE_S)
 
     def _try(self, spec: CheckSpec) -> None:
         match spec:

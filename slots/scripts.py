@@ -2,8 +2,8 @@
 
 A script is the set of slots as shell variables, the library of the platform, and one call
 (calls.py). It travels on stdin behind a constant command line (`command_line`) that csh, sh and
-bash logins all pass on; after it comes the payload, if the verb has one. Every value is quoted by
-the templates.
+bash logins all pass on; after it comes the payload, if the verb has one. Every value is quoted, in
+what stays by the templates.
 
 A script answers (answers.py) between two marker lines that carry a nonce, so that what noisy login
 files print is not taken for an answer, and an answer that was cut off is not taken for success:
@@ -18,8 +18,8 @@ import shlex
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from slots.actions import Arm
@@ -33,7 +33,10 @@ from slots.calls import (
     trial_function,
 )
 from slots.platform import PLATFORMS, Platform
-from slots.slot import SlotSet
+from slots.slot import InnerMount, SlotSet
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 CORE = ("common/core.sh", "common/slot.sh", "common/probe.sh")
 VERBS = (
@@ -59,15 +62,11 @@ def command_line(n_bytes: int) -> str:
 
 def script(platform: Platform | None, slots: SlotSet, call_: str, nonce: str) -> bytes:
     """Return the whole script; without a platform it can probe alone, and asks uname first."""
+    verbs = universal_library() if platform is None else library(platform)
+    # The last line starts it: one that was cut off defines a few functions and does nothing.
     text = (
-        _environment()
-        .get_template("script.sh.j2")
-        .render(
-            nonce=checked(nonce),
-            slots=slots,
-            library=universal_library() if platform is None else library(platform),
-            call=call_,
-        )
+        f"NONCE={checked(nonce)}\n{prelude(slots)}\n\n{verbs}\n"
+        f"flipslot_call() {{\n{call_}\n}}\ntrap 'finish \"$?\"' EXIT; flipslot_main\n"
     )
     return text.encode("utf-8", "surrogateescape")
 
@@ -78,12 +77,36 @@ def slotctl(platform: Platform, sets: Sequence[SlotSet]) -> str:
     text = _environment().get_template("slotctl.sh.j2")
     return text.render(
         sets=sets,
+        preludes={one.name: prelude(one) for one in sets},
         rules=rules,
         checks={one.name: check_function(one.checks) for one in sets},
         trials={one.name: trial_function(one.preflight) for one in sets},
         library=library(platform) + _source(LOCAL),
         restart_timeout_s=RESTART_TIMEOUT_S,
     )
+
+
+def prelude(slots: SlotSet) -> str:
+    """Return the set of slots as shell variables, and its inner mounts as a function."""
+    values = {
+        "SET": slots.name,
+        "LINK": slots.link,
+        "RECORDS": slots.records,
+        "STAGING": slots.staging or f"{slots.records}/staging",
+    }
+    for one in slots.slots:
+        values[f"DEVICE_{one.name}"] = one.device
+        values[f"MOUNT_{one.name}"] = one.mount_point
+        values[f"TARGET_{one.name}"] = slots.target(one.name)
+    lines = [f"{name}={shlex.quote(value)}" for name, value in values.items()]
+    mounts = [f'"$1" {shlex.join(_mount_words(one))}' for one in slots.mounts]
+    return "\n".join((*lines, "each_inner() {", ":", *mounts, "}", ""))
+
+
+def _mount_words(mount: InnerMount) -> tuple[str, ...]:
+    access = "ro" if mount.read_only else "rw"
+    files_ = (word for one in mount.files for word in (one.name, one.source))
+    return (mount.kind, mount.at, mount.source, mount.size, mount.mode, access, *files_)
 
 
 def library(platform: Platform) -> str:
@@ -135,8 +158,11 @@ def guard_payload(platform: Platform, slots: SlotSet, armed: Arm, token: str) ->
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
     """Return the environment that quotes every value for the shell by itself."""
+    # Only what stays on a host is made of templates: most commands do without, and sooner.
+    from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415
+
     environment = Environment(
         loader=FunctionLoader(_template),
         undefined=StrictUndefined,
