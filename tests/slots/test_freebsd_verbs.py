@@ -53,6 +53,7 @@ from slots.trials import CgiTrial, CommandTrial, LibrariesTrial
 from tests.slots import images, packs
 from tests.slots.hosts import Host, process, write
 from tests.slots.mirrors import mirror
+from tests.slots.test_guard import waiting
 from tests.standins import freebsd as standins
 
 A, B = SlotName.A, SlotName.B
@@ -557,7 +558,8 @@ def test_what_nobody_confirms_is_taken_back_and_what_is_confirmed_stays(
             action = Arm(B, "r2", seconds, leave)
             payload = scripts.guard_payload(host.platform, host.slots, action, token)
             assert host.run(calls.call(host.platform, action, token), payload).status == 0
-            assert host.do(Flip(B), token).status == 0
+            with waiting(host):
+                assert host.do(Flip(B), token).status == 0
             if confirmed:
                 assert host.do(Confirm(B), token).first("confirmed") == token
             else:

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +77,16 @@ def end_guard(host: Host) -> None:
         os.kill(guard_pid(host), signal.SIGKILL)
 
 
+@contextmanager
+def waiting(host: Host) -> Iterator[None]:
+    """Hold the guard: under load its time may be up before the test has done the rest."""
+    os.kill(guard_pid(host), signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(guard_pid(host), signal.SIGCONT)
+
+
 def until(what: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not what():
@@ -105,8 +115,9 @@ def test_what_nobody_confirms_is_taken_back_in_time_under_each_shell(
     with host.lock() as token:
         assert arm(host, token, 2).status == 0
         armed_at = time.monotonic()
-        assert host.do(Flip(B), token).status == 0
-        guard = host.probe().guard
+        with waiting(host):
+            assert host.do(Flip(B), token).status == 0
+            guard = host.probe().guard
         assert guard is not None
         assert (guard.state, guard.alive) == (GuardState.ARMED, True)
         assert guard.left_s in {0, 1, 2}
@@ -284,9 +295,10 @@ def test_a_guard_that_was_killed_is_told(host: Host) -> None:
 def test_a_guard_that_cannot_go_back_says_why(host: Host) -> None:
     with host.lock() as token:
         assert arm(host, token, 1).status == 0
-        assert host.do(Flip(B), token).status == 0
-        Path(host.slots.records, "cgi.A.mounted").unlink()
-        Path(host.slots.slot(A).device).write_bytes(bytes(SLOT_BYTES))
+        with waiting(host):
+            assert host.do(Flip(B), token).status == 0
+            Path(host.slots.records, "cgi.A.mounted").unlink()
+            Path(host.slots.slot(A).device).write_bytes(bytes(SLOT_BYTES))
         until(lambda: fired(host))
     state = host.probe()
     assert active(host.slots, state) is B
@@ -304,16 +316,46 @@ def test_a_guard_that_comes_cut_off_is_not_armed(host: Host) -> None:
     assert host.probe().guard is None
 
 
-def test_a_restart_that_hangs_is_overtaken(host: Host) -> None:
-    service = Service("web", ("sleep",), ("sleep", "8"), always=True)
+def test_a_restart_that_hangs_is_overtaken(host: Host, tmp_path: Path) -> None:
+    begun, over = tmp_path / "begun", tmp_path / "over"
+    hangs = f"echo >>'{begun}'; until [ -e '{over}' ]; do sleep 0.1; done"
+    service = Service("web", ("sleep",), ("sh", "-c", hangs), always=True)
     host.slots = replace(host.slots, services=(service,))
-    with host.lock() as token:
+    with host.lock() as token, ThreadPoolExecutor(1) as pool:
         assert arm(host, token, 1).status == 0
-        assert host.do(Flip(B), token).status == 0
-        restart = calls.call(host.platform, Restart(A, (service,)), token)
-        with ThreadPoolExecutor(1) as pool:
+        with waiting(host):
+            assert host.do(Flip(B), token).status == 0
+            restart = calls.call(host.platform, Restart(A, (service,)), token)
             hanging = pool.submit(host.run, restart)
-            until(lambda: active(host.slots, host.probe()) is A)
-            assert not hanging.done()
-            assert hanging.result().status in {0, 21}
+            until(begun.exists)
+        until(lambda: active(host.slots, host.probe()) is A)
+        until(lambda: len(begun.read_text()) == 2)  # the guard restarts by the same rules
+        assert not hanging.done()
+        over.touch()
+        assert hanging.result().status == 0
         until(lambda: fired(host))
+    assert host.probe().lock is None
+
+
+RENAMED = """\
+again=yes
+guard_left() {
+    guard_left=7
+    [ -n "$again" ] || return 0
+    again=''
+    mv "$RECORDS/$SET.armed.ab" "$RECORDS/$SET.firing"
+}
+verb_probe
+"""
+
+
+def test_a_record_that_is_renamed_while_it_is_looked_at_is_told_as_it_is_then(
+    tmp_path: Path,
+) -> None:
+    host = ready(tmp_path, frontend(tmp_path / "frontend"))
+    fields = "token=ab\nback=A\ntarget=B\nseconds=60\nrelease=r\nat=1\n"
+    Path(host.slots.records, "cgi.armed.ab").write_text(fields)
+    answer = host.run(f"each_restart() {{ :; }}\n{RENAMED}")
+    assert answer.all("guard.state") == ("firing",)
+    assert answer.all("guard.back") == ("A",)
+    assert answer.all("guard.left") == ("7",)

@@ -1,5 +1,6 @@
 """slotctl by hand: a switch is checked and taken back as by a deploy, and guarded if asked to."""
 
+import os
 import re
 import shlex
 import signal
@@ -14,7 +15,7 @@ from slots.actions import Judge
 from slots.checks import CommandCheck, Level
 from slots.slot import GuardState, Service, SlotName, Verdict
 from tests.slots.hosts import DEADLINE_S, process
-from tests.slots.test_guard import until
+from tests.slots.test_guard import guard_pid, until
 from tests.slots.test_slotctl import BOOT_ID, Frontend, here, in_shell
 
 __all__ = ["here", "in_shell"]  # fixtures
@@ -54,9 +55,17 @@ def test_unless_it_is_confirmed_in_time_the_host_goes_back_in_each_shell(
     in_shell: Frontend,
 ) -> None:
     truly_booted(in_shell)
-    out = in_shell.done("flip", "cgi", "B", "--confirm-within", "3")
-    assert "slotctl confirm cgi, or slot A serves again" in out
+    guardian = in_shell.records / "cgi.guardian"
+    pid = f"sed -n s/^pid=//p {shlex.quote(str(guardian))}"
+    hold = f"[ ! -e {shlex.quote(str(guardian))} ] || kill -STOP $({pid})"
+    checked(in_shell, CommandCheck(("sh", "-c", hold)))  # until the test has looked, under any load
+    ended = in_shell.slotctl("flip", "cgi", "B", "--confirm-within", "6")
+    assert ended.returncode == 0, ended
+    assert "slotctl confirm cgi, or slot A serves again" in ended.stdout
     assert in_shell.serves is B
+    assert re.search(r"back to slot A in [0-9]+ s, unless", in_shell.done("status"))
+    os.kill(guard_pid(in_shell.host), signal.SIGCONT)
+    checked(in_shell)
     until(lambda: in_shell.serves is A)
     until(lambda: "the guard went back to slot A" in in_shell.done("status"))
     assert in_shell.host.probe().lock is None

@@ -216,29 +216,22 @@ status_proof() {
 }
 
 status_guard() {
-    guard_record || return 0
-    get "$guard_record" back || :
-    status_back=$got
-    get "$guard_record" why || :
-    status_why=$got
-    get "$guard_record" error || :
-    case $guard_record in
-        fired) printf '  the guard went back to slot %s: %s%s\n' "$status_back" "$status_why" "${got:+; failed: $got}" ;;
-        *) status_armed ;;
+    see_guard || return 0
+    case $seen_state:$seen_alive in
+        fired:*)
+            printf '  the guard went back to slot %s: %s%s\n' \
+                "$seen_back" "$seen_why" "${seen_error:+; failed: $seen_error}"
+            ;;
+        *:no)
+            printf '  a guard was to go back to slot %s, and its process is gone\n' "$seen_back"
+            printf '    (slotctl confirm %s: what serves stays; slotctl guard %s: waits in its place)\n' "$SET" "$SET"
+            ;;
+        firing:*) printf '  the guard is going back to slot %s\n' "$seen_back" ;;
+        *)
+            printf '  a guard goes back to slot %s in %s s, unless: slotctl confirm %s\n' \
+                "$seen_back" "${seen_left:-some}" "$SET"
+            ;;
     esac >&4
-}
-
-status_armed() { # of $guard_record
-    guard_left "$guard_record"
-    if ! guard_lives "$guard_record"; then
-        printf '  a guard was to go back to slot %s, and its process is gone\n' "$status_back"
-        printf '    (slotctl confirm %s: what serves stays; slotctl guard %s: waits in its place)\n' "$SET" "$SET"
-    elif [ "${guard_record%%.*}" = firing ]; then
-        printf '  the guard is going back to slot %s\n' "$status_back"
-    else
-        printf '  a guard goes back to slot %s in %s s, unless: slotctl confirm %s\n' \
-            "$status_back" "${guard_left:-some}" "$SET"
-    fi
 }
 
 slotctl_verify() {

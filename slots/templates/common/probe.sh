@@ -80,26 +80,43 @@ probe_lock() {
 }
 
 probe_guard() {
-    while guard_record; do
-        set -- state "${guard_record%%.*}"
-        for probe_key in back target release seconds at why error; do
-            get "$guard_record" "$probe_key" || :
-            set -- "$@" "$probe_key" "$got"
-        done
-        if guard_lives "$guard_record"; then set -- "$@" alive yes; else set -- "$@" alive no; fi
-        guard_left "$guard_record"
-        set -- "$@" left "$guard_left"
-        [ -f "$RECORDS/$SET.$guard_record" ] || continue # it was just renamed: look again
-        while [ "$#" -gt 0 ]; do
-            say "guard.$1" "$2"
-            shift 2
-        done
-        return 0
-    done
+    see_guard || return 0
+    say guard.state "$seen_state"
+    say guard.back "$seen_back"
+    say guard.target "$seen_target"
+    say guard.release "$seen_release"
+    say guard.seconds "$seen_seconds"
+    say guard.at "$seen_at"
+    say guard.why "$seen_why"
+    say guard.error "$seen_error"
+    say guard.alive "$seen_alive"
+    say guard.left "$seen_left"
 }
 
-guard_record() { # $guard_record, the first of: going back, armed, gone back; status 1: there is none
-    for guard_record in "$RECORDS/$SET.firing" "$RECORDS/$SET".armed.* "$RECORDS/$SET.fired"; do
+see_guard() { # seen_*, all of one record; status 1: there is none
+    while guard_record; do
+        seen_state=${guard_record%%.*} seen_alive=no
+        see_field back && seen_back=$got
+        see_field target && seen_target=$got
+        see_field release && seen_release=$got
+        see_field seconds && seen_seconds=$got
+        see_field at && seen_at=$got
+        see_field why && seen_why=$got
+        see_field error && seen_error=$got
+        ! guard_lives "$guard_record" || seen_alive=yes
+        guard_left "$guard_record"
+        seen_left=$guard_left
+        # One that was renamed meanwhile was not read whole: look again.
+        [ ! -f "$RECORDS/$SET.$guard_record" ] || return 0
+    done
+    return 1
+}
+
+see_field() { get "$guard_record" "$1" || :; } # KEY: $got, empty where it says nothing of that
+
+# In the order in which a record goes: so none is missed that is renamed between two looks.
+guard_record() { # $guard_record, the first of: armed, going back, gone back; status 1: there is none
+    for guard_record in "$RECORDS/$SET".armed.* "$RECORDS/$SET.firing" "$RECORDS/$SET.fired"; do
         [ -f "$guard_record" ] || continue
         guard_record=${guard_record#"$RECORDS/$SET."}
         return 0
