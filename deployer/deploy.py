@@ -1,9 +1,10 @@
 """The pipeline of one rollout, and of a look at the fleet. The only file that knows the order.
 
-load ─► find and verify the release ─► probe ─► packs ─► plan ─► show, confirm ─► execute per host
+load ─► find the release ─► verify it, probe ─► packs ─► plan ─► show, confirm ─► execute per host
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from deployer.rollout import (
 )
 from deployer.transfer import Bucket, Work
 from slots.errors import Exit, worst
-from slots.events import Emit, Notice, step
+from slots.events import Emit, Failed, Notice, step
 from slots.platform import PLATFORMS
 from slots.slot import FrontendState, SlotName
 
@@ -130,8 +131,24 @@ def _roll_out(fleet: Fleet, proposal: Proposal) -> Result:
 def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     """Find the release, ask every host, and plan; nothing is changed anywhere."""
     _tell_what_is_not_limited(fleet)
-    found = find_release(fleet, wish, out)
-    return propose_for(fleet, wish, found, probe_all(fleet), out)
+    found = _find(fleet, wish, out)
+    probed = probe_all(fleet) if found is None else _asked_while_read(fleet, found, out)
+    return propose_for(fleet, wish, found, probed, out)
+
+
+def _asked_while_read(fleet: Fleet, found: FoundRelease, out: Path) -> Probed:
+    """Ask every host while the release is held against its description: neither waits."""
+    reader = ThreadPoolExecutor(1, thread_name_prefix="verify")
+    try:
+        reading = reader.submit(_verify, found, out, _without_failures(fleet.emit))
+        probed = probe_all(fleet)
+        reading.result()
+    except BaseException:
+        fleet.kept.close()
+        raise
+    finally:
+        reader.shutdown(wait=False)
+    return probed
 
 
 def _tell_what_is_not_limited(fleet: Fleet) -> None:
@@ -142,13 +159,23 @@ def _tell_what_is_not_limited(fleet: Fleet) -> None:
         fleet.emit(Notice(f"{text} from mirrors ({names}): host_bandwidth does"))
 
 
+def _without_failures(emit: Emit) -> Emit:
+    """Leave out what ends the whole command: that tells it."""
+    return lambda event: None if isinstance(event, Failed) else emit(event)
+
+
 def find_release(fleet: Fleet, wish: Wish, out: Path) -> FoundRelease | None:
     """Return the release that is wished for, read whole; None for a rollback."""
+    found = _find(fleet, wish, out)
+    if found is not None:
+        _verify(found, out, fleet.emit)
+    return found
+
+
+def _find(fleet: Fleet, wish: Wish, out: Path) -> FoundRelease | None:
     if wish.goal is Goal.ROLLBACK:
         return None
-    found = releases.find(wish.image, out, fleet.inventory.images.get(fleet.set_name))
-    _verify(found, out, fleet.emit)
-    return found
+    return releases.find(wish.image, out, fleet.inventory.images.get(fleet.set_name))
 
 
 def propose_for(

@@ -32,7 +32,10 @@ class Kept:
         if host not in self._hosts:
             return False
         with self._lock:
+            _, earlier = self._kept.get(host, (0.0, None))
             self._kept[host] = self._clock(), connection
+        if earlier is not None:
+            earlier.close()
         return True
 
     def take(self, host: str) -> Connection | None:

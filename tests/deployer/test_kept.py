@@ -56,3 +56,12 @@ def test_what_nobody_took_is_hung_up() -> None:
     kept.close()
     assert one.closed
     assert kept.take("www1") is None
+
+
+def test_a_second_connection_to_a_host_takes_the_place_of_the_first() -> None:
+    kept, one, other = Kept(["www1"]), Watched(), Watched()
+    kept.keep("www1", one)
+    kept.keep("www1", other)
+    assert one.closed
+    assert kept.take("www1") is other
+    assert not other.closed
