@@ -57,14 +57,16 @@ def total_bytes(action: Action) -> int | None:
 
 
 def errand(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
-    job: Job, action: OnHost, way: Way, have_bytes: int
+    job: Job, action: OnHost, way: Way, have_bytes: int, then: OnHost | None
 ) -> Errand:
-    """Return what is to be run; `have_bytes` of an image are in its slot already."""
+    """Return what is to be run, `then` behind it; `have_bytes` of an image are in its slot."""
     frontend, host = job.frontend, job.frontend.host
     command_s = host.ssh.command_timeout_s
     match action:
         case Stage():
             return way.pack(job, action)
+        case Erase() if isinstance(then, Fill):
+            return way.erase(job, action, then)
         case Fill():
             return way.image(job, action, have_bytes)
         case Seal():

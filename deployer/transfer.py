@@ -15,7 +15,7 @@ from deployer.frontend import Frontend, read_timeout_s
 from deployer.inventory import TransferSettings
 from deployer.releases import FoundRelease
 from slots import answers, calls
-from slots.actions import Fill, Seal, Stage
+from slots.actions import Erase, Fill, Seal, Stage
 from slots.errors import HostError, ProductError, VerificationError
 from slots.events import Progress
 from slots.manifest import HEAD_BYTES
@@ -123,8 +123,9 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a pack gets into staging, and an image into its slot."""
+    """How a pack gets into staging, and an image into its slot, which is erased before."""
 
+    erase: Callable[[Job, Erase, Fill], Errand]
     pack: Callable[[Job, Stage], Errand]
     image: Callable[[Job, Fill, int], Errand]  # the number: bytes that are in the slot already
 
@@ -141,6 +142,11 @@ def head(job: Job, action: Seal) -> Errand:
 
 
 # --- pushed through the connection ---
+
+
+def _erase(job: Job, action: Erase, _fill: Fill) -> Errand:
+    call = calls.call(job.frontend.library, action, job.token)
+    return Errand(call, job.frontend.host.ssh.command_timeout_s)
 
 
 def _push_pack(job: Job, action: Stage) -> Errand:
@@ -234,6 +240,12 @@ def stream(
 # --- pulled from mirrors ---
 
 
+def _erase_for_what_is_offered(job: Job, action: Erase, fill: Fill) -> Errand:
+    """Erase a slot only if the image that shall come lies on a mirror: it may be the way back."""
+    reach = _reach(job, fill.artefact.sha256, HEAD_BYTES)
+    return _pulled(job, calls.erase_call(job.token, action.slot, fill.artefact, reach), reach)
+
+
 def _pull_pack(job: Job, action: Stage) -> Errand:
     sha256, size_bytes = action.pack_sha256, action.size_bytes
     reach = _reach(job, sha256, size_bytes)
@@ -260,6 +272,8 @@ def _pulled(job: Job, call: str, reach: calls.MirrorReach) -> Errand:
 
     def told(answer: answers.Answer) -> list[str]:
         count(answer)
+        if answer.first("erased"):
+            return []
         from_ = [f"from {answer.first('mirror')}"] if answer.first("mirror") else ["it is there"]
         return from_ + [f"not from {why}" for why in answer.all("failed_mirror")]
 
@@ -275,6 +289,6 @@ def _pulled(job: Job, call: str, reach: calls.MirrorReach) -> Errand:
 
 
 WAYS: dict[str, Way] = {
-    "ssh": Way(_push_pack, _push_image),
-    "http": Way(_pull_pack, _pull_image),
+    "ssh": Way(_erase, _push_pack, _push_image),
+    "http": Way(_erase_for_what_is_offered, _pull_pack, _pull_image),
 }

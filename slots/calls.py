@@ -145,6 +145,12 @@ def pull_call(token: str, slot: SlotName, artefact: Artefact, reach: MirrorReach
     return _words("verb_pull", checked(token), slot, *image, *_reach(reach))
 
 
+def erase_call(token: str, slot: SlotName, artefact: Artefact, reach: MirrorReach) -> str:
+    """Return the call that erases a slot if a mirror has the image that is to be pulled into it."""
+    own = checked(token)
+    return _words("verb_erase", own, slot, artefact.head_sha256, *_reach(reach))
+
+
 def _reach(reach: MirrorReach) -> tuple[object, ...]:
     return (f"{reach.timeout_s:d}", reach.rate_bytes_per_s, *reach.urls)
 

@@ -44,3 +44,10 @@ def test_hosts_pull_what_a_mirror_has_and_say_why_one_has_not(admin_box: AdminBo
         assert status == 0, said
         assert "it travels through ssh" in said
         assert admin_box.served() == "2"
+        before = admin_box.target()
+        folder = admin_box.release("3")
+        status, said = deploy(dead)
+        assert status == 4, said
+        assert "no mirror gave the image; slot A is as it was" in said
+        assert admin_box.deploy("rollback", "--yes", "--hosts", "www1").status == 0
+        assert (admin_box.served(), admin_box.target() != before) == ("1", True)

@@ -28,6 +28,8 @@ each_service() {
 verb_drain fedcba9876543210 A 30
 # erase
 verb_erase fedcba9876543210 A
+# erase-for-mirrors
+verb_erase fedcba9876543210 B 7db23d8a909d42ffe9d3221bc27e60f4a8b525dcbf2963ecea9cf1a9deee3251 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 # fetch
 verb_fetch fedcba9876543210 abababababababababababababababababababababababababababababababab 4711 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 # fill

@@ -123,6 +123,7 @@ def some_calls(platform_name: str) -> dict[str, str]:
         "unlock": calls.unlock_call(),
         "fetch": calls.fetch_call(TOKEN, "ab" * 32, 4711, REACH),
         "pull": calls.pull_call(TOKEN, B, ARTEFACT, REACH),
+        "erase-for-mirrors": calls.erase_call(TOKEN, B, ARTEFACT, REACH),
         "stage": calls.stage_call(TOKEN, "ab" * 32, 4711, 17),
         "users": calls.users_call(B),
         "check": calls.check_call(("test", "-x", NASTY), 2.5),
@@ -139,7 +140,7 @@ def script(request: pytest.FixtureRequest) -> bytes:
 def test_every_platform_has_the_same_verbs(name: str) -> None:
     library = scripts.library(PLATFORMS[name])
     assert set(re.findall(r"^verb_([a-z]+)\(\)", library, re.MULTILINE)) == VERBS | {"guard"}
-    assert set(some_calls(name)) == VERBS | {"lock-and-probe"}
+    assert set(some_calls(name)) == VERBS | {"lock-and-probe", "erase-for-mirrors"}
 
 
 @pytest.mark.parametrize("name", PLATFORMS)

@@ -161,6 +161,30 @@ def test_if_all_mirrors_fail_each_says_why_and_nothing_is_kept(host: Host, serve
     assert "digest" in image.all("failed_mirror")[1]
 
 
+@pytest.mark.parametrize("fault", ["wrong", "old", "empty"])
+def test_a_slot_is_not_erased_for_an_image_that_no_mirror_has(
+    host: Host, server: Mirror, fault: str
+) -> None:
+    device = Path(host.slots.slot(B).device)
+    with device.open("r+b") as file:
+        file.write(b"#!/bin/sh what is the way back")
+    held = device.read_bytes()
+    bad, good = (server.url(folder, IMAGE.artefact.sha256) for folder in (fault, "good"))
+
+    def erase(*urls: str) -> answers.Answer:
+        reach = calls.MirrorReach(urls, PATIENCE_S)
+        return host.run(HASTE + calls.erase_call(token, B, IMAGE.artefact, reach))
+
+    with host.lock() as token:
+        refused = erase(bad)
+        assert refused.status == 21, refused
+        assert "slot B is as it was" in refused.first("error")
+        assert refused.first("failed_mirror").startswith(f"{bad}: ")
+        assert device.read_bytes() == held
+        assert erase(bad, good).status == 0
+    assert device.read_bytes()[:512] == bytes(512)
+
+
 @pytest.mark.parametrize("folder", ["good", "noranges"])
 def test_a_pack_that_was_cut_goes_on_where_it_was(host: Host, server: Mirror, folder: str) -> None:
     with host.lock() as token:

@@ -66,6 +66,32 @@ verb_pull() { # TOKEN A|B SIZE SHA256 SECONDS RATE URL...: the whole image strai
     say mirror "$pull_done"
 }
 
+need_offer() { # HEAD-SHA256 SECONDS RATE URL...: one of them has an image that begins so
+    object_sha256=$1 object_bytes=$HEAD_BYTES mirror_s=$2 mirror_rate=$3 pulled=0 offer=''
+    shift 3
+    find_downloader
+    for mirror in "$@"; do
+        [ -z "$offer" ] || break
+        if offers "$mirror"; then offer=$mirror; else say failed_mirror "$mirror: $why_not"; fi
+    done
+    say pulled "$pulled"
+    [ -n "$offer" ] || no_mirror "the image; slot $SLOT is as it was"
+}
+
+offers() { # URL; or why_not. What limits a file ends the download behind the head
+    rm -f -- "$scratch.offer"
+    fetch_before=0 why_not=''
+    download "$1" "$scratch.offer" || :
+    file_bytes "$scratch.offer"
+    pulled=$((pulled + file_bytes))
+    if [ "$file_bytes" -lt "$HEAD_BYTES" ]; then
+        why_not=${why_not:-"$file_bytes bytes came"}
+        return 1
+    fi
+    why_not='wrong bytes: it begins otherwise'
+    [ "$(dd if="$scratch.offer" bs="$HEAD_BYTES" count=1 2>/dev/null | sha256)" = "$object_sha256" ]
+}
+
 pull_from() { # URL; or why_not
     rm -f -- "$scratch.wire" "$scratch.sum" "$scratch.body" "$scratch.why"
     try mkfifo -- "$scratch.wire" "$scratch.sum" || fail "cannot make a pipe: $said"

@@ -56,9 +56,13 @@ end_process() { # PID START
 }
 
 # --- writing an image: head zeroed, body, head last ---------------------------------------------------
-verb_erase() { # TOKEN A|B
+verb_erase() { # TOKEN A|B [HEAD-SHA256 SECONDS RATE URL...]: not if no mirror has what shall follow
     own_slot "$1" "$2" "$HEAD_BYTES"
     prove_free
+    [ "$#" -eq 2 ] || {
+        shift 2
+        need_offer "$@"
+    }
     head_sha256
     # What a cut transfer left is gone on from, as long as nothing else was written since.
     [ "$head_sha256" = "$ZERO_HEAD" ] && get "$SLOT.writing" written || note_written '' "$HEAD_BYTES"
