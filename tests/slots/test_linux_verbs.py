@@ -20,6 +20,7 @@ from slots.manifest import HEAD_BYTES
 from slots.rules import User
 from slots.slot import (
     DeviceKind,
+    GuardState,
     HostFile,
     InnerMount,
     MountKind,
@@ -33,7 +34,8 @@ from slots.slot import (
     active,
 )
 from tests.slots import images
-from tests.slots.hosts import SHELLS, Host, write
+from tests.slots.hosts import SHELLS, Host, wait_until_gone, write
+from tests.slots.test_guard import arm
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 2 << 20
@@ -212,6 +214,35 @@ def test_a_full_disk_is_the_reason_that_is_given(host: Host) -> None:
     answer = host.run(calls.lock_call("ann", secrets.token_hex(8)))
     assert answer.status == 21
     assert answer.first("error").endswith(".claim: No space left on device")
+
+
+def test_a_guard_goes_back_although_the_disk_of_its_records_is_full(
+    host: Host, shell: str, tmp_path: Path
+) -> None:
+    host.shell = shell
+    records, mark = host.slots.records, tmp_path / "restarted"
+    service = Service("web", ("nobody",), ("touch", str(mark)), always=True)
+    host.slots = replace(host.slots, services=(service,))
+    Path(records).mkdir()
+    inside(host, "mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", records)
+    with host.lock() as token:
+        for name in ("one", "two"):
+            serve(host, A if name == "one" else B, images.squashfs(tmp_path, name), token)
+        assert host.do(Flip(A), token).status == 0
+        assert arm(host, token, 1).status == 0
+        pid = int(inside(host, "sed", "-n", "s/^pid=//p", f"{records}/cgi.guardian"))
+        os.kill(pid, signal.SIGSTOP)
+        assert host.do(Flip(B), token).status == 0
+        filling = f"dd if=/dev/zero of='{records}/ballast' bs=4096 2>/dev/null; [ $? -ne 0 ]"
+        inside(host, "sh", "-c", filling)
+        os.kill(pid, signal.SIGCONT)
+        wait_until_gone(pid)
+    guard = host.probe().guard
+    assert guard is not None
+    assert (guard.state, guard.back) == (GuardState.FIRED, A)
+    assert active(host.slots, host.probe()) is A
+    assert mark.exists()
+    assert host.probe().lock is None
 
 
 def test_a_plain_file_where_the_device_should_be_is_refused(host: Host, tmp_path: Path) -> None:

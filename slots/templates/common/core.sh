@@ -4,14 +4,14 @@ NL='
 '
 TAB=$(printf '\t')
 ZERO_HEAD=de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31
-begun='' child='' watcher='' feeders='' limited_first=: limited_group='' own_lock='' own_writer='' undo='' scratch=''
+begun='' unheard='' child='' watcher='' feeders='' limited_first=: limited_group='' own_lock='' own_writer='' undo='' scratch=''
 
 say() { # KEY VALUE: one line of the answer
     say_value=$2
     case $say_value in
         *"$NL"*) say_value=$(printf '%s' "$say_value" | tr '\n' ' ') ;;
     esac
-    printf '%s=%s\n' "$1" "$say_value" >&4
+    printf '%s=%s\n' "$1" "$say_value" >&4 || [ -n "$unheard" ]
 }
 stop() { # STATUS TEXT
     say error "$2"
@@ -153,6 +153,8 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
     limited_output=$2
     shift 2
     rm -f "$scratch.late"
+    # Where nothing can be kept of what it says it is run all the same.
+    { true >"$limited_output"; } 2>/dev/null || limited_output=/dev/null
     (
         trap - EXIT HUP INT PIPE TERM
         "$limited_first"
@@ -165,12 +167,12 @@ limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time w
         sleep "$limited_s" &
         nap=$!
         wait "$nap"
-        : >"$scratch.late"
-        kill -TERM "$limited_group$child" 2>/dev/null
+        { true >"$scratch.late"; } 2>/dev/null || :
+        kill -TERM "$limited_group$child" 2>/dev/null || :
         sleep 2 &
         nap=$!
         wait "$nap"
-        kill -KILL "$limited_group$child" 2>/dev/null
+        kill -KILL "$limited_group$child" 2>/dev/null || :
     ) >/dev/null 2>&1 3<&- 4>&- 5>&- &
     watcher=$!
     limited_status=0
@@ -298,7 +300,14 @@ write_claim() { # PATH TOKEN HOLDER
     {
         printf 'holder=%s\ntoken=%s\npid=%s\n' "$3" "$2" "$$" \
             && printf 'start=%s\nboot_id=%s\nsince=%s\n' "$started" "$boot_id" "$(date +%s)"
-    } 2>/dev/null >"$1" || unwritten "$1"
+    } 2>/dev/null >"$1" || spare_claim "$1" "$2" || unwritten "$1"
+}
+
+spare_claim() { # PATH TOKEN: what this process wrote while there was room
+    read_claim "$RECORDS/$SET.spare" || return 1
+    [ "$claim_token" = "$2" ] && [ "$claim_pid" = "$$" ] || return 1
+    rm -f -- "$1"
+    try ln -- "$RECORDS/$SET.spare" "$1"
 }
 
 claim() { # PATH TOKEN HOLDER: status 1 if a live process has it (claim_* say which)

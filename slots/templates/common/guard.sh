@@ -76,6 +76,7 @@ disarm() { # $disarmed: the token of what was armed, empty if nothing was
 # --- the guard itself: a process of its own, with nothing of the session that started it ------------
 verb_guard() { # TOKEN OWN-TOKEN: waits for its time; guard_services restarts what used the slot
     exec 4>"$RECORDS/$SET.guard.log" 2>&4
+    unheard=fine # what it has to do it does, although its disk be full by then
     trap : HUP INT PIPE
     nap=''
     trap '[ -z "$nap" ] || kill "$nap" 2>/dev/null; exit 143' TERM
@@ -87,6 +88,8 @@ verb_guard() { # TOKEN OWN-TOKEN: waits for its time; guard_services restarts wh
     uptime_s
     guard_end=$((uptime_s + guard_s))
     own_token=$2
+    write_claim "$scratch.claim" "$2" "the guard of set $SET"
+    mv -f -- "$scratch.claim" "$RECORDS/$SET.spare"
     write_claim "$scratch.claim" "$1" "the guard of set $SET"
     mv -f -- "$scratch.claim" "$RECORDS/$SET.guardian"
     while [ -f "$RECORDS/$SET.$guard_armed" ]; do
@@ -162,11 +165,15 @@ guard_note() { # WHY: what was done, for the next probe; nothing where nothing h
         return 0
     fi
     guard_error=$(sed -n 's/^error=//p' "$RECORDS/$SET.guard.log" | tail -n 1)
-    {
-        cat -- "$RECORDS/$SET.firing"
-        printf 'why=%s\nfired_at=%s\nerror=%s\n' "$1" "$(date +%s)" "$guard_error"
-    } >"$scratch.fired"
-    durable "$scratch.fired"
-    mv -f -- "$scratch.fired" "$RECORDS/$SET.fired"
-    drop firing
+    if {
+        cat -- "$RECORDS/$SET.firing" \
+            && printf 'why=%s\nfired_at=%s\nerror=%s\n' "$1" "$(date +%s)" "$guard_error"
+    } >"$scratch.fired"; then
+        durable "$scratch.fired"
+        mv -f -- "$scratch.fired" "$RECORDS/$SET.fired"
+        drop firing
+    else # no room to say more than that it was done
+        mv -f -- "$RECORDS/$SET.firing" "$RECORDS/$SET.fired"
+        durable "$RECORDS"
+    fi
 }

@@ -180,11 +180,12 @@ apply_command() { # COMMAND...
         esac
         return 0
     fi
-    [ "$apply_status" -ne 124 ] || echo "no end within $apply_limit_s s" >>"$scratch.restart"
-    apply_said=$(tail -n 1 "$scratch.restart" | cut -c1-300)
+    apply_said=$(tail -n 5 "$scratch.restart" || :)
+    [ "$apply_status" -ne 124 ] || apply_said=${apply_said:+$apply_said$NL}"no end within $apply_limit_s s"
+    say failed "$apply_name status $apply_status: $apply_said"
+    apply_said=$(printf '%s\n' "${apply_said##*"$NL"}" | cut -c1-300)
     apply_failed="${apply_failed:+$apply_failed; }$apply_name: status $apply_status"
     apply_failed=$apply_failed${apply_said:+: $apply_said}
-    say failed "$apply_name status $apply_status: $(tail -n 5 "$scratch.restart")"
 }
 
 end_pids() { # SECONDS PID...: TERM, and KILL to those that are left after so long
