@@ -17,7 +17,7 @@ class User:
     pid: int
     user: str
     since_epoch_s: int
-    holds: tuple[str, ...]  # root, cwd, text, map, file
+    holds: tuple[str, ...]  # root, cwd, text, map, file, socket
     command: str
 
     @classmethod

@@ -35,7 +35,7 @@ from slots.slot import (
 )
 from tests.slots import images
 from tests.slots.hosts import SHELLS, Host, wait_until_gone, write
-from tests.slots.test_guard import arm
+from tests.slots.test_guard import arm, until
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 2 << 20
@@ -354,6 +354,13 @@ def test_an_inner_mount_that_fails_undoes_what_this_call_mounted(
     assert not host.probe().status(A).mounted
 
 
+# A socket keeps the mount that it was bound in, and no open file says so.
+LISTENING = (
+    "import os, socket, time; s = socket.socket(socket.AF_UNIX); "
+    's.bind("s"); s.listen(); os.chdir("/"); time.sleep(60)'
+)
+
+
 def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path) -> None:
     host.slots = with_inner_mounts(host, tmp_path)
     root = host.slots.slot(A).mount_point
@@ -366,6 +373,7 @@ def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path
         "tmpfs": f"exec sleep 60 >'{root}/tmp/file'",
         "bind": f"exec sleep 60 <'{root}/data/log'",
         "bound cwd": f"cd '{root}/data' && exec sleep 60",
+        "socket": f"cd '{root}/tmp' && exec python3 -c '{LISTENING}'",
     }
     bystanders = {
         "beside": "exec sleep 60",
@@ -385,6 +393,7 @@ def test_users_are_found_by_device_whatever_they_hold(host: Host, tmp_path: Path
                     assert out is not None
                     out.readline()
             subprocess.run(("sleep", "0.3"), check=True)
+            until(lambda: Path(f"/proc/{started['socket'].pid}/cwd").readlink() == Path("/"))
             found = {int(line.split()[0]) for line in host.run(calls.users_call(A)).all("user")}
             assert found == {started[why].pid for why in holders}
             answer = host.do(Unmount(A), token)

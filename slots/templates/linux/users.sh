@@ -8,6 +8,7 @@ users() { # $users: lines PID USER SINCE HOLDS COMMAND
         users_by_device
         users_by_map
         users_by_mount
+        users_by_socket
     } | sort -u -k1,1n -k2,2)"
 }
 
@@ -98,6 +99,20 @@ users_by_mount() { # root, cwd and text have no mount id: by path
         | QUOTING_STYLE=literal xargs stat -c %N 2>/dev/null | sed "s,'*\$,/," \
         | grep -F -e "$by_pattern" | cut -d' ' -f1 \
         | sed -e "s,^'*/proc/,," -e "s,'\$,," -e 's,/, ,' -e 's/exe$/text/' || :
+}
+
+# A socket keeps the mount that it was bound in, and no open file tells that: ss alone knows its device.
+users_by_socket() {
+    command -v ss >/dev/null 2>&1 || return 0
+    by_numbers=''
+    for by_device in $users_devices; do # the kernel's own number, which ss takes for a program's
+        by_number=$((${by_device%:*} << 20 | ${by_device#*:}))
+        by_numbers="$by_numbers|$((by_number >> 8 & 0xfff))/$((by_number & 0xff | by_number >> 12 & 0xfff00))"
+    done
+    by_pattern=" dev:(${by_numbers#?})( |\$)"
+    ! ss -H -x -a -e 2>/dev/null | grep -q -E -e "$by_pattern" \
+        || ss -H -x -a -e -p 2>/dev/null | grep -E -e "$by_pattern" | grep -o 'pid=[0-9]*' \
+        | sed -e 's/^pid=//' -e 's/$/ socket/' || :
 }
 
 # As long as anything has the slot mounted, be it lazily unmounted or in another mount namespace, an
