@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder import cache, mtree, places, releases, unchanged
@@ -53,6 +53,15 @@ class Built:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """With what a release is made: a folder for it, what earlier builds knew, who is told."""
+
+    folder: Path
+    known: Cache
+    emit: Emit
+
+
 def build(order: Order, emit: Emit) -> Built:
     """Build a release: nothing is left under a final name unless all of it is right."""
     with uncollected():
@@ -68,27 +77,30 @@ def _build(order: Order, emit: Emit) -> Built:
         key = question.digest(inputs)
         if found := unchanged.standing(key, names, known, emit):
             return _newest(*found)
-        hearing = Hearing(emit)
+        hearing, latest_ns = Hearing(emit), inputs.latest_ns
         prepared = prepare(order.recipe, question.wanted, inputs, hearing)
-        built = _made(_plan(order, question, prepared, known, emit), prepared, known, emit)
-        if known.is_settled(inputs.latest_ns):
+        del inputs  # a third of the tree
+        with places.partial(names.parent, names.folder) as folder:
+            plan = _plan(order, question, prepared, _Work(folder, known, emit))
+            built = _made(plan, prepared, _Work(folder, known, emit))
+        if known.is_settled(latest_ns):
             known.keep_release(key, unchanged.remembered(built.release, hearing.told))
         return built
 
 
-def _made(plan: Plan, prepared: Prepared, known: Cache, emit: Emit) -> Built:
+def _made(plan: Plan, prepared: Prepared, work: _Work) -> Built:
     """Make a release, unless it stands there already."""
+    folder, known, emit = work.folder, work.known, work.emit
     if known.is_on and not known.reads_all and (found := releases.standing(plan, known, emit)):
         return _newest(found, plan.names)
     if plan.is_named:
         releases.refuse_other(plan)
-    with places.partial(plan.names.parent, plan.names.folder) as folder:
-        made = _write(plan, folder, known, emit)
-        release = _described(plan, made, folder)
-        prepared.laid.recheck()
-        if plan.is_named:
-            releases.refuse_other(plan, release)
-        built = _publish(folder, plan, release)
+    made = _write(plan, folder, known, emit)
+    release = _described(plan, made, folder)
+    prepared.laid.recheck()
+    if plan.is_named:
+        releases.refuse_other(plan, release)
+    built = _publish(folder, plan, release)
     for name, one in made.items():
         known.keep_clusters(plan.names.final / plan.names.artefact(name), one.how, one.clusters)
     return built
@@ -162,13 +174,17 @@ def _question(order: Order, names: Names) -> Question:
     )
 
 
-def _plan(order: Order, question: Question, prepared: Prepared, known: Cache, emit: Emit) -> Plan:
-    """Settle what will be made; what a format cannot hold is refused before any file is read."""
+def _plan(order: Order, question: Question, prepared: Prepared, work: _Work) -> Plan:
+    """Settle what will be made; what a format cannot hold is refused before any file is read.
+
+    The specification of the tree is written on the way: it names the release.
+    """
     tree = prepared.tree
     jobs = _jobs(order, question, prepared)
     checked = {name: FORMATS[name].check(job) for name, job in jobs.items()}
-    digests = digest_files(tree, order.threads, emit, known)
-    described = Described.of(tree, mtree.to_bytes(tree, digests), digests)
+    digests = digest_files(tree, order.threads, work.emit, work.known)
+    sha256 = mtree.write(tree, digests, work.folder / question.names.mtree)
+    described = Described(tree, digests, sha256)
     version = question.version or described.sha256[:VERSION_DIGITS]
     return Plan(
         name=order.recipe.name,
@@ -201,13 +217,12 @@ def _jobs(order: Order, question: Question, prepared: Prepared) -> dict[Format, 
 def _is_clamp_of(scanned: Tree, tree: Tree) -> bool:
     """Tell whether nothing but times was clamped, which mkfs.erofs can do as well."""
     latest_s = max(node.mtime_s for node in tree)
-    clamped = (replace(node, mtime_s=min(node.mtime_s, latest_s)) for node in scanned)
+    clamped = (node._replace(mtime_s=min(node.mtime_s, latest_s)) for node in scanned)
     return tuple(clamped) == tree.nodes
 
 
 def _write(plan: Plan, folder: Path, known: Cache, emit: Emit) -> dict[Format, Made]:
-    """Write all artefacts of a release, and the specification of its tree."""
-    (folder / plan.names.mtree).write_bytes(plan.described.text)
+    """Write all artefacts of a release."""
     made: dict[Format, Made] = {}
     for name, job in plan.jobs.items():
         target = Target(

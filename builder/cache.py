@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from builder import recall
 from builder.clusters import Recall, Stored, nothing_known
-from builder.tree import Stamp
+from builder.stamps import Stamp
 from slots.events import Emit, Notice
 
 FILE = "known-2.sqlite"
@@ -79,34 +80,33 @@ class Cache:
         """Whether anything is known and kept."""
         return self.connection is not None
 
-    def digests(self, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
-        """Return the digests of the files that are as they were."""
+    def digests(self, stamps: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the digests of the files that are as they were, by their packed stamps."""
         if self.connection is None or self.reads_all:
             return {}
         with self._guarded(self.connection):
             return _known_files(self.connection, stamps)
         return {}
 
-    def keep_digests(self, read: Mapping[Stamp, str]) -> None:
+    def keep_digests(self, read: Mapping[bytes, bytes]) -> None:
         """Remember the digests of files that were read."""
-        if self.connection is None:
+        if self.connection is None or not read:
             return
         day = _today()
-        rows = [
-            (
-                stamp.device, _signed(stamp.inode), stamp.size, stamp.mtime_ns, stamp.ctime_ns,
-                bytes.fromhex(sha256), day,
-            )
-            for stamp, sha256 in read.items()
-            if self.is_settled(max(stamp.mtime_ns, stamp.ctime_ns))
-        ]  # fmt: skip
-        rows.sort()
-        if rows:
-            with self._guarded(self.connection) as connection:
-                connection.execute("begin immediate")
-                connection.executemany("insert or replace into files values (?,?,?,?,?,?,?)", rows)
-                _prune_files(connection, day)
-                connection.execute("commit")
+        with self._guarded(self.connection) as connection:
+            connection.execute("begin immediate")
+            rows = self._rows(read, day)
+            connection.executemany("insert or replace into files values (?,?,?,?,?,?,?)", rows)
+            _prune_files(connection, day)
+            connection.execute("commit")
+
+    def _rows(self, read: Mapping[bytes, bytes], day: int) -> Iterator[tuple[int | bytes, ...]]:
+        """Yield what is remembered of files, in the order of the table."""
+        for packed in sorted(read):
+            stamp = Stamp.of(packed)
+            if self.is_settled(max(stamp.mtime_ns, stamp.ctime_ns)):
+                device, inode, *rest = stamp
+                yield device, _signed(inode), *rest, read[packed], day
 
     def is_settled(self, latest_ns: int) -> bool:
         """Tell whether what was last written then cannot be written again unseen."""
@@ -220,23 +220,21 @@ def _connection(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _known_files(connection: sqlite3.Connection, stamps: Iterable[Stamp]) -> dict[Stamp, str]:
-    found: dict[Stamp, str] = {}
+def _known_files(connection: sqlite3.Connection, stamps: Iterable[bytes]) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
     old: list[tuple[int, int, int]] = []
     today = _today()
-    by_device: dict[int, dict[int, Stamp]] = {}
-    for stamp in stamps:
-        by_device.setdefault(stamp.device, {})[_signed(stamp.inode)] = stamp
-    for device, wanted in by_device.items():
-        inodes = sorted(wanted)  # as the table is: each page is looked at once
-        for at in range(0, len(inodes), _ASKED_AT_ONCE):
-            asked = json.dumps(inodes[at : at + _ASKED_AT_ONCE])
+    ordered = sorted(stamps)  # as the table is: each page is looked at once
+    for at in range(0, len(ordered), _ASKED_AT_ONCE):
+        asked = ((Stamp.of(packed), packed) for packed in ordered[at : at + _ASKED_AT_ONCE])
+        for device, same in groupby(asked, lambda one: one[0].device):
+            wanted = {_signed(stamp.inode): (stamp, packed) for stamp, packed in same}
             for inode, size, mtime_ns, ctime_ns, sha256, day in connection.execute(
-                _FILES, (device, asked)
+                _FILES, (device, json.dumps(list(wanted)))
             ):
-                stamp = wanted[inode]
-                if (size, mtime_ns, ctime_ns) == (stamp.size, stamp.mtime_ns, stamp.ctime_ns):
-                    found[stamp] = sha256.hex()
+                stamp, packed = wanted[inode]
+                if (size, mtime_ns, ctime_ns) == stamp[2:]:
+                    found[packed] = sha256
                     if day < today - TOUCHED_DAYS:
                         old.append((today, device, inode))
     if old:

@@ -88,7 +88,7 @@ def _volumes(left: _Side, one: Iso9660Image, right: _Side, other: Iso9660Image) 
 def _described(side: _Side, but: frozenset[bytes]) -> dict[bytes, dict[str, str]]:
     """Describe entries; of hard-linked names all are, so that both sides find the same first."""
     nodes = (node for node in side.nodes.values() if node.path not in but)
-    return mtree.with_first_names({node.path: dict(mtree.keywords(node, {})) for node in nodes})
+    return mtree.with_first_names({node.path: dict(mtree.keywords(node)) for node in nodes})
 
 
 def _side(path: Path, stack: ExitStack, *, read: bool) -> _Side:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 from builder.names import shown
+from builder.stamps import stamp_of
 from builder.tree import Node
 from slots.errors import BuildError
 
@@ -19,15 +20,16 @@ _ZEROS = bytes(READ_BYTES)
 
 def pieces(node: Node) -> Iterator[bytes]:
     """Yield the bytes of a file: as many as its size, or a BuildError that names it."""
-    if not isinstance(node.content, str):
-        yield node.content or b""
+    path = node.file
+    if path is None:
+        yield node.content if isinstance(node.content, bytes) else b""
     elif node.size <= READ_BYTES:
-        yield _small(node, node.content)
+        yield _small(node, path)
     else:
-        yield from _large(node, node.content)
+        yield from _large(node, path)
 
 
-def _small(node: Node, path: str) -> bytes:
+def _small(node: Node, path: bytes) -> bytes:
     """Read a file in one go: nearly all files are small, so few calls for each."""
     try:
         descriptor = os.open(path, _FLAGS)
@@ -45,7 +47,7 @@ def _small(node: Node, path: str) -> bytes:
     return data
 
 
-def _large(node: Node, path: str) -> Iterator[bytes]:
+def _large(node: Node, path: bytes) -> Iterator[bytes]:
     try:
         descriptor = os.open(path, _FLAGS)
     except OSError as error:
@@ -84,14 +86,7 @@ def _runs(descriptor: int, size_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def _differs(node: Node, status: os.stat_result) -> bool:
-    stamp = node.stamp
-    return stamp is not None and (
-        status.st_mtime_ns != stamp.mtime_ns
-        or status.st_ctime_ns != stamp.ctime_ns
-        or status.st_size != stamp.size
-        or status.st_ino != stamp.inode
-        or status.st_dev != stamp.device
-    )
+    return node.stamp is not None and node.stamp != stamp_of(status)
 
 
 def changed(node: Node) -> BuildError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.normalise import NewFile, path_of
 from builder.recipe import FileSettings, Recipe
-from builder.scan import stamp_of
+from builder.stamps import stamp_of
 from slots.errors import ConfigError
 
 

@@ -15,7 +15,7 @@ from builder.iso9660.parameters import Parameters, Placement
 from builder.lint import Limits
 from builder.progress import Meter
 from builder.recipe import Packing
-from builder.tree import Tree
+from builder.tree import Digests, Tree
 from builder.uzip import codecs as uzip_codecs
 from builder.uzip import writer as uzip
 from slots.errors import BuildError, ConfigError
@@ -70,7 +70,7 @@ class Target:
     out: Path
     mtree_sha256: str
     emit: Emit
-    digests: Mapping[bytes, str]  # of the files, by path
+    digests: Digests
     recall: Callable[[str], Recall] = lambda _: nothing_known
 
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 from builder.tree import Kind, Node, Tree
 
@@ -35,7 +34,7 @@ def with_links(tree: Tree, inodes: Mapping[bytes, object] | None = None) -> Tree
             links = 1 if group is None else names[key]
         if node.links == links and node.group == group:
             return node  # nearly all: a copy is dear
-        return replace(node, group=group, links=links)
+        return node._replace(group=group, links=links)
 
     return Tree(tuple([linked(node) for node in tree]))
 

@@ -9,21 +9,25 @@ Read: that, FreeBSD's METALOG of `make installworld -DNO_ROOT`, and what `mtree 
 /set, /unset and directories that are left by `..`.
 """
 
-import io
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from builder.names import shown
 from builder.normalise import Override
-from builder.tree import Kind, Node, Tree
+from builder.tree import SHA256_BYTES, Digests, Kind, Node, Tree
 from slots.errors import ConfigError
 
 _Value = TypeVar("_Value")
 
 USERS, GROUPS = {"root": 0}, {"root": 0, "wheel": 0}
 """Names that every chroot means alike, whether its own files say so or not."""
+
+_LINES_AT_ONCE = 4096
 
 _PLAIN = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!$%&()+,-./:;<>@^_`{|}~'\""
@@ -49,22 +53,31 @@ class Described:
 
 def to_lines(tree: Tree, digests: Mapping[bytes, str]) -> Iterator[str]:
     """Write a specification. `digests` holds the SHA-256 of files by their path."""
+    return _lines(tree, (digests.get(node.path, "") for node in tree))
+
+
+def write(tree: Tree, digests: Digests, path: Path) -> str:
+    """Write a specification to a file, and return its digest: the text is nowhere in memory."""
+    sha256, packed = hashlib.sha256(), digests.packed.hex()
+    width = 2 * SHA256_BYTES
+    hexes = (packed[at : at + width] for at in range(0, len(packed), width))
+    with path.open("wb") as file:
+        lines = _lines(tree, hexes)
+        while some := "".join(islice(lines, _LINES_AT_ONCE)).encode():
+            sha256.update(some)
+            file.write(some)
+    return sha256.hexdigest()
+
+
+def _lines(tree: Tree, digests: Iterable[str]) -> Iterator[str]:
     yield "#mtree\n"
-    for node in tree:
-        yield f"{escaped(b'.' + node.path)} {words(node, digests)}\n"
-
-
-def to_bytes(tree: Tree, digests: Mapping[bytes, str]) -> bytes:
-    """Write a specification as one text, of which no second copy is ever in memory."""
-    text = io.BytesIO()
-    for line in to_lines(tree, digests):
-        text.write(line.encode())
-    return text.getvalue()
+    for node, digest in zip(tree, digests, strict=True):
+        yield f"{escaped(b'.' + node.path)} {words(node, digest)}\n"
 
 
 def described(tree: Tree, digests: Mapping[bytes, str]) -> dict[bytes, dict[str, str]]:
     """Describe a tree as a specification does, without its text."""
-    return {node.path: dict(keywords(node, digests)) for node in tree}
+    return {node.path: dict(keywords(node, digests.get(node.path, ""))) for node in tree}
 
 
 def with_first_names(entries: Mapping[bytes, Mapping[str, str]]) -> dict[bytes, dict[str, str]]:
@@ -82,20 +95,19 @@ def with_first_names(entries: Mapping[bytes, Mapping[str, str]]) -> dict[bytes, 
     return told
 
 
-def keywords(node: Node, digests: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
+def keywords(node: Node, digest: str = "") -> Iterator[tuple[str, str]]:
     """Yield the keywords of an entry, as a specification has them."""
-    for word in words(node, digests).split(" "):
+    for word in words(node, digest).split(" "):
         name, _, value = word.partition("=")
         yield name, value
 
 
-def words(node: Node, digests: Mapping[bytes, str]) -> str:
-    """Write the keywords of an entry; no value holds a space."""
+def words(node: Node, digest: str = "") -> str:
+    """Write the keywords of an entry; no value holds a space. `digest` is that of a file."""
     size = further = ""
     match node.kind:
         case Kind.FILE:
             size = f" size={node.size}"
-            digest = digests.get(node.path)
             further = f" sha256digest={digest}" if digest else ""
         case Kind.SYMLINK:
             further = f" link={escaped(node.target)}"

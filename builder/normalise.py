@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from builder.globs import matcher
 from builder.hardlinks import with_links
 from builder.names import listed, shown
-from builder.tree import Kind, Node, Stamp, Tree
+from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError, ConfigError
 from slots.events import Emit, Notice
 
@@ -34,12 +34,12 @@ class NewFile:
     path: bytes
     content: str | bytes
     size: int
-    stamp: Stamp | None = None
+    stamp: bytes | None = None
     uid: int | None = None
     gid: int | None = None
     mode: int | None = None
 
-    def holding(self, content: str | bytes, size: int, stamp: Stamp | None = None) -> "NewFile":
+    def holding(self, content: str | bytes, size: int, stamp: bytes | None = None) -> "NewFile":
         """Return the same file with this content."""
         return replace(self, content=content, size=size, stamp=stamp)
 
@@ -196,8 +196,7 @@ def _owners(rules: Iterable[OwnerRule]) -> Callable[[Node], Node]:
     def change(node: Node) -> Node:
         for matches, rule in compiled:
             if matches(node.path or b"/") or (not node.path and rule.match in {"/", "**"}):
-                node = replace(
-                    node,
+                node = node._replace(
                     uid=node.uid if rule.uid is None else rule.uid,
                     gid=node.gid if rule.gid is None else rule.gid,
                     mode=_mode(node, rule.mode),
@@ -246,13 +245,12 @@ def _overridden(node: Node, override: Override) -> Node:
         if kind is Kind.FILE:
             raise BuildError(f"the mtree file makes {shown(node.path)} a file: it is {node.kind}")
         group = None if override.inode is None else -1 - override.inode  # apart from the scan's
-        node = replace(node, kind=kind, size=0, content=None, group=group)
+        node = node._replace(kind=kind, size=0, content=None, group=group)
     is_device = kind in {Kind.CHARACTER, Kind.BLOCK}
     if is_device and kind is not node_kind and override.device is None:
         raise BuildError(f"the mtree file makes {shown(node.path)} a {kind} without `device`")
     major, minor = override.device or (node.major, node.minor)
-    return replace(
-        node,
+    return node._replace(
         mode=_mode(node, override.mode) if kind is not Kind.SYMLINK else 0o777,
         uid=node.uid if override.uid is None else override.uid,
         gid=node.gid if override.gid is None else override.gid,
@@ -276,6 +274,6 @@ def _with_clamped_times(tree: Tree, epoch_s: int | None, emit: Emit) -> Tree:
         lambda node: (
             node
             if 0 <= node.mtime_s <= latest_s
-            else replace(node, mtime_s=max(0, min(node.mtime_s, latest_s)))
+            else node._replace(mtime_s=max(0, min(node.mtime_s, latest_s)))
         ),
     )

@@ -1,6 +1,7 @@
 """A recipe → the tree that goes into every format: sources laid, rules applied, linted."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from builder.lint import Judged, Limits, Waiver, judge, lint, summaries
 from builder.names import listed
 from builder.normalise import NewFile, Override, normalise, path_of
 from builder.recipe import Recipe, SourceSettings
+from builder.stamps import Stamp
 from builder.tree import Kind, Tree
 from builder.walk import Seen, walk
 from slots.errors import BuildError, ConfigError
@@ -50,7 +52,7 @@ class Inputs:
         stamps = [one.stamp for one in self.added if one.stamp is not None]
         return max(
             *(one.latest_ns for one in self.seen),
-            *(max(stamp.mtime_ns, stamp.ctime_ns) for stamp in stamps),
+            *(max(stamp.mtime_ns, stamp.ctime_ns) for stamp in map(Stamp.of, stamps)),
             0,
         )
 
@@ -166,9 +168,10 @@ def _with_parents(path: bytes) -> Iterator[bytes]:
 def _owners(tree: Tree, path: bytes) -> dict[str, int]:
     """Return the names of owners that the image itself knows."""
     node = next((one for one in tree if one.path == path and one.kind is Kind.FILE), None)
-    if node is None or not isinstance(node.content, str):
+    if node is None or node.file is None:
         return {}
     try:
-        return mtree.owners_of(Path(node.content).read_text(encoding="utf-8", errors="replace"))
+        text = Path(os.fsdecode(node.file)).read_text(encoding="utf-8", errors="replace")
+        return mtree.owners_of(text)
     except OSError:
         return {}

@@ -12,8 +12,8 @@ from builder import places
 from builder.cache import Cache
 from builder.formats import FORMATS, Checked, Job, Made, Packed
 from builder.hardlinks import first_files
-from builder.scan import stamp_of
-from builder.tree import Tree
+from builder.stamps import Stamp, stamp_of
+from builder.tree import Digests, Tree
 from slots.errors import ConfigError
 from slots.events import Emit, step
 from slots.manifest import Artefact, Format, Release, release_id
@@ -21,17 +21,11 @@ from slots.manifest import Artefact, Format, Release, release_id
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A tree with its specification: one line per entry, the digest of each file in it."""
+    """A tree, the digest of each file in it, and that of its specification."""
 
     tree: Tree
-    text: bytes
-    digests: Mapping[bytes, str]
+    digests: Digests
     sha256: str
-
-    @classmethod
-    def of(cls, tree: Tree, text: bytes, digests: Mapping[bytes, str]) -> "Described":
-        """Describe a tree."""
-        return cls(tree, text, digests, hashlib.sha256(text).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +144,22 @@ def holds(folder: Path, release: Release, known: Cache, emit: Emit) -> bool:
     """
     try:
         stamps = {name: stamp_of((folder / name).stat()) for name in release.digests}
-        if any(stamps[one.file].size != one.size_bytes for one in release.artefacts):
+        if any(Stamp.of(stamps[one.file]).size != one.size_bytes for one in release.artefacts):
             return False
         found = known.digests(stamps.values())
         unread = {name: stamp for name, stamp in stamps.items() if stamp not in found}
-        with step(emit, "digest", folder.name, sum(one.size for one in unread.values())):
-            read = {stamp: places.sha256_of(folder / name) for name, stamp in unread.items()}
+        with step(emit, "digest", folder.name, sum(Stamp.of(one).size for one in unread.values())):
+            read = {
+                stamp: bytes.fromhex(places.sha256_of(folder / name))
+                for name, stamp in unread.items()
+            }
         if any(stamp_of((folder / name).stat()) != stamp for name, stamp in unread.items()):
             return False
     except OSError:
         return False
     known.keep_digests(read)
     found |= read
-    return all(found[stamps[name]] == sha256 for name, sha256 in release.digests.items())
+    return all(found[stamps[name]].hex() == sha256 for name, sha256 in release.digests.items())
 
 
 def refuse_other(plan: Plan, made: Release | None = None) -> None:

@@ -1,19 +1,20 @@
 """A directory → a tree: an lstat walk that reads only, follows no link and crosses no mount."""
 
 import os
-import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from builder.globs import Matcher
 from builder.hardlinks import with_links
 from builder.names import listed
-from builder.tree import TYPE_BITS, Kind, Node, Stamp, Tree
-from builder.walk import Seen, Status, status_of, walk
+from builder.stamps import Stamp, size_and_mtime_s, stamp_of
+from builder.tree import TYPE_BITS, Kind, Node, Origin, Tree
+from builder.walk import Seen, status_of, walk
 from slots.errors import BuildError
 
 _KINDS = {bits: kind for kind, bits in TYPE_BITS.items()}
 _DIRECTORY, _FILE, _SYMLINK = Kind.DIRECTORY, Kind.FILE, Kind.SYMLINK
+_TYPE, _RIGHTS = 0o170000, 0o7777
 _SECOND_NS = 1_000_000_000
 _ALL_READ = 0o444
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -43,21 +44,25 @@ def scan(source: Path, excluded: Matcher) -> Scanned:
 
 def scanned(seen: Seen) -> Scanned:
     """Make a tree of what was seen of a directory, which may be forgotten meanwhile."""
-    top = os.fsencode(seen.source)
-    nodes = [_node(b"", top, status_of(seen.root), seen)]
-    unreadable = list(seen.unreadable)
+    top, unreadable = os.fsencode(seen.source), list(seen.unreadable)
     inodes: dict[bytes, object] = {}  # of hard-linked names
+    node_of = _NodeMaker(seen)
+    nodes = [node_of(b"", *status_of(seen.root))]
     for folder in seen.folders:
-        for path, status in folder.entries():
-            full = top + path
-            node = _node(path, full, status, seen)
-            if node.kind is _FILE and not _is_readable(full, node.mode):
-                unreadable.append(path)
+        prefix = folder.path + b"/"
+        for name, status in folder.entries():
+            node = node_of(prefix + name, *status)
+            *_, links, stamp = status
+            kind = node.kind
+            if kind is _FILE and not _is_readable(node):
+                unreadable.append(node.path)
                 continue
-            if status.links > 1 and node.kind is not _DIRECTORY:
-                inodes[path] = status.inode
+            if links > 1 and kind is not _DIRECTORY:
+                inodes[node.path] = Stamp.of(stamp).inode
             nodes.append(node)
-    nodes += (_mount_point(path, top + path, status, seen) for path, status in seen.mounts)
+    nodes += (
+        _mount_point(node_of(path, *status_of(status)), top + path) for path, status in seen.mounts
+    )
     return Scanned(
         seen.source,
         with_links(Tree.of(nodes), inodes),
@@ -68,9 +73,11 @@ def scanned(seen: Seen) -> Scanned:
     )
 
 
-def _is_readable(full: bytes, mode: int) -> bool:
+def _is_readable(node: Node) -> bool:
     """Tell whether a file can be read; what all may read need not be asked for."""
-    return mode & _ALL_READ == _ALL_READ or os.access(full, os.R_OK, effective_ids=_EFFECTIVE)
+    if node.mode & _ALL_READ == _ALL_READ or node.file is None:
+        return True
+    return os.access(node.file, os.R_OK, effective_ids=_EFFECTIVE)
 
 
 def recheck(source: Path, tree: Tree) -> None:
@@ -88,37 +95,35 @@ def recheck(source: Path, tree: Tree) -> None:
         )
 
 
-def stamp_of(status: os.stat_result) -> Stamp:
-    """Return what tells a file's content from another."""
-    return Stamp(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-    )
+class _NodeMaker:
+    """Makes nodes of what was seen; what many of them have in common is in memory once."""
 
+    def __init__(self, seen: Seen) -> None:
+        self._origin = Origin(os.fsencode(seen.source))
+        self._devices = seen.devices
+        self._numbers: dict[int, int] = {}
 
-def _node(path: bytes, full: bytes, status: Status, seen: Seen) -> Node:
-    kind = _KINDS[stat.S_IFMT(status.mode)]
-    stamp = Stamp(
-        seen.root.st_dev,
-        status.inode,
-        status.size,
-        status.mtime_s * _SECOND_NS + status.mtime_rest_ns,
-        status.ctime_s * _SECOND_NS + status.ctime_rest_ns,
-    )
-    major, minor = seen.devices.get(path, (0, 0))
-    return Node(
-        path,
-        kind,
-        0o777 if kind is _SYMLINK else stat.S_IMODE(status.mode),
-        status.uid,
-        status.gid,
-        status.mtime_s,
-        status.size if kind is _FILE else 0,
-        _target(full) if kind is _SYMLINK else b"",
-        major,
-        minor,
-        os.fsdecode(full) if kind is _FILE else None,
-        stamp,
-    )
+    def __call__(
+        self, path: bytes, mode: int, uid: int, gid: int, _links: int, stamp: bytes
+    ) -> Node:
+        """Make a node."""
+        size, mtime_s = size_and_mtime_s(stamp)
+        kind, shared = _KINDS[mode & _TYPE], self._numbers.setdefault
+        mtime_s = shared(mtime_s, mtime_s)
+        if kind is _FILE:
+            size = shared(size, size)
+            return Node(
+                path, kind, mode & _RIGHTS, uid, gid, mtime_s, size, b"", 0, 0, self._origin, stamp
+            )
+        if kind is _DIRECTORY:
+            return Node(path, kind, mode & _RIGHTS, uid, gid, mtime_s, stamp=stamp)
+        if kind is _SYMLINK:
+            target = _target(self._origin.top + path)
+            return Node(path, kind, 0o777, uid, gid, mtime_s, target=target, stamp=stamp)
+        major, minor = self._devices.get(path, (0, 0))
+        return Node(
+            path, kind, mode & _RIGHTS, uid, gid, mtime_s, major=major, minor=minor, stamp=stamp
+        )
 
 
 def _target(full: bytes) -> bytes:
@@ -128,16 +133,15 @@ def _target(full: bytes) -> bytes:
         raise BuildError(f"changed while it was scanned: {os.fsdecode(full)}") from error
 
 
-def _mount_point(path: bytes, full: bytes, status: os.stat_result, seen: Seen) -> Node:
+def _mount_point(node: Node, full: bytes) -> Node:
     """Return an empty stand-in for what is mounted here; its time is that of its parent."""
     parent = os.lstat(full.rpartition(b"/")[0])
-    node = _node(path, full, status_of(status), seen)
     empty = b"" if node.kind is _FILE else None
     mtime_s = parent.st_mtime_ns // _SECOND_NS
-    return replace(node, mtime_s=mtime_s, size=0, content=empty, stamp=None)
+    return node._replace(mtime_s=mtime_s, size=0, content=empty, stamp=None)
 
 
-def _changed(full: bytes, stamp: Stamp) -> bool:
+def _changed(full: bytes, stamp: bytes) -> bool:
     try:
         return stamp_of(os.lstat(full)) != stamp
     except OSError:

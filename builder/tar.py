@@ -6,7 +6,6 @@ take from elsewhere; names are bytes; owners are numbers without names.
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import replace
 
 from builder.contents import pieces
 from builder.tree import Kind, Node, Tree
@@ -25,7 +24,7 @@ _TYPES = {
 def stream_with_root(tree: Tree) -> Iterator[bytes]:
     """Yield the bytes of a tar file that begins with the root directory itself."""
     root = tree.nodes[0]
-    yield _header(replace(root, path=b"/."), None)
+    yield _header(root._replace(path=b"/."), None)
     yield from stream(tree)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+SHA256_BYTES = 32
+
 
 class Kind(StrEnum):
     """The type of a node; the values are those of mtree(5)."""
@@ -30,25 +32,22 @@ TYPE_BITS = {
 (builder/opened/image.py): it shares nothing with what writes them."""
 
 
-class Stamp(NamedTuple):
-    """What lstat(2) said of a file when it was scanned: other numbers mean another content."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
 @dataclass(frozen=True, slots=True)
-class Node:
-    """One entry of a tree.
+class Origin:
+    """A directory that was scanned: the file of a node lies in it, at the node's path."""
+
+    top: bytes
+
+
+class Node(NamedTuple):
+    """One entry of a tree. There are millions: what nodes can share, they share.
 
     `mode` holds the permission bits (0o7777), `mtime_s` seconds since 1970, `size` the bytes of a
     file, `target` the text of a symlink, `major` and `minor` the numbers of a device. `content`
-    is the path that a file's bytes are read from, or the bytes themselves. `group` is shared by
-    the names of one hard-linked file and None elsewhere; `links` is the number of names in this
-    tree (for a directory: 2 and its sub-directories).
+    is where a file's bytes are read from (a path, or the directory that was scanned), or the bytes
+    themselves; `stamp` is what its source was then, packed. `group` is shared by the names of one
+    hard-linked file and None elsewhere; `links` is the number of names in this tree (for a
+    directory: 2 and its sub-directories).
     """
 
     path: bytes
@@ -61,8 +60,8 @@ class Node:
     target: bytes = b""
     major: int = 0
     minor: int = 0
-    content: str | bytes | None = None
-    stamp: Stamp | None = None
+    content: Origin | str | bytes | None = None
+    stamp: bytes | None = None
     group: int | None = None
     links: int = 1
 
@@ -73,9 +72,31 @@ class Node:
         return path[path.rfind(b"/") + 1 :]
 
     @property
+    def file(self) -> bytes | None:
+        """The path that the bytes are read from, if they are to be read."""
+        match self.content:
+            case Origin(top):
+                return top + self.path
+            case str(path):
+                return path.encode("utf-8", "surrogateescape")
+            case _:
+                return None
+
+    @property
     def parent(self) -> bytes:
         """The path of the directory that holds this node."""
         return self.path.rpartition(b"/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """The SHA-256 of each file of a tree, by its place in the tree; of other nodes zeros."""
+
+    packed: bytes | bytearray
+
+    def __getitem__(self, number: int) -> bytes:
+        """Return the digest of a file."""
+        return bytes(self.packed[SHA256_BYTES * number : SHA256_BYTES * (number + 1)])
 
 
 def order_key(path: bytes) -> bytes:

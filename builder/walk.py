@@ -16,30 +16,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.globs import Matcher
+from builder.stamps import STAMP_BYTES, stamp_of
 from slots.errors import BuildError, ConfigError
 
-_ROW = struct.Struct("<IQQqIqIIIQ")
-"""Times in seconds and nanoseconds apart: file systems know years that 64 bits of the latter do
-not."""
+_HEAD = struct.Struct("<IIIQ")  # mode, owner, group, links
+_ROW = struct.Struct(f"{_HEAD.format}{STAMP_BYTES}s")
 
-_SECOND_NS = 1_000_000_000
 _DEVICES = {stat.S_IFCHR, stat.S_IFBLK}
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 class Status(NamedTuple):
-    """What lstat(2) said of an entry, but for its device: all of a source lie on one."""
+    """What lstat(2) said of an entry."""
 
     mode: int
-    inode: int
-    size: int
-    mtime_s: int
-    mtime_rest_ns: int
-    ctime_s: int
-    ctime_rest_ns: int
     uid: int
     gid: int
     links: int
+    stamp: bytes
 
 
 class Folder(NamedTuple):
@@ -49,11 +43,9 @@ class Folder(NamedTuple):
     names: list[bytes]
     statuses: bytes
 
-    def entries(self) -> Iterator[tuple[bytes, Status]]:
-        """Yield the path and the status of each entry."""
-        prefix = self.path + b"/"
-        for name, row in zip(self.names, _ROW.iter_unpack(self.statuses), strict=True):
-            yield prefix + name, Status._make(row)
+    def entries(self) -> Iterator[tuple[bytes, tuple[int, int, int, int, bytes]]]:
+        """Yield the name and the status of each entry, the latter as a plain tuple."""
+        return zip(self.names, _ROW.iter_unpack(self.statuses), strict=True)
 
 
 @dataclass(slots=True)
@@ -128,19 +120,8 @@ def walk(source: Path, excluded: Matcher) -> Seen:
 
 
 def _packed(status: os.stat_result) -> bytes:
-    mtime_ns, ctime_ns = status.st_mtime_ns, status.st_ctime_ns
-    return _ROW.pack(
-        status.st_mode,
-        status.st_ino,
-        status.st_size,
-        mtime_ns // _SECOND_NS,
-        mtime_ns % _SECOND_NS,
-        ctime_ns // _SECOND_NS,
-        ctime_ns % _SECOND_NS,
-        status.st_uid,
-        status.st_gid,
-        status.st_nlink,
-    )
+    mode, _, _, links, uid, gid, *_ = status
+    return _HEAD.pack(mode, uid, gid, links) + stamp_of(status)
 
 
 def status_of(status: os.stat_result) -> Status:

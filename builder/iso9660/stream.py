@@ -11,7 +11,7 @@ import errno
 import hashlib
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from builder.clusters import KEY_BYTES, Cluster, ZeroRun
@@ -20,7 +20,8 @@ from builder.iso9660.directories import Directory
 from builder.iso9660.layout import DESCRIPTORS, PATH_TABLE_L, PATH_TABLE_M, Layout
 from builder.iso9660.limits import show_path
 from builder.iso9660.rockridge import BLOCK_BYTES
-from builder.tree import Kind, Node
+from builder.stamps import stamp_of
+from builder.tree import Digests, Kind, Node
 from slots.errors import BuildError
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -29,9 +30,9 @@ _PART = struct.Struct("<cIQI32s")
 
 
 class Made(NamedTuple):
-    """What tells clusters from one another: digests of the files by path, and of our program."""
+    """What tells clusters from one another: digests of the files, and of our program."""
 
-    digests: Mapping[bytes, str]
+    digests: Digests
     program: bytes
 
 
@@ -57,12 +58,16 @@ class _Table(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A run of bytes in a cluster: from where in it, of what, from where in that, how many."""
+    """A run of bytes in a cluster: from where in it, of what, from where in that, how many.
+
+    `number` is the place of a file in the tree.
+    """
 
     at: int
     source: Node | _Table | bytes
     offset: int
     length: int
+    number: int
 
 
 class Planned(NamedTuple):
@@ -75,9 +80,9 @@ class Planned(NamedTuple):
     def key(self) -> bytes:
         """Return a digest of what the cluster is made of."""
         rows: list[bytes] = []
-        for at, source, offset, length in self.parts:
+        for at, source, offset, length, number in self.parts:
             if isinstance(source, Node):
-                mark, digest = b"F", bytes.fromhex(self.made.digests[source.path])
+                mark, digest = b"F", self.made.digests[number]
             elif isinstance(source, _Table):
                 mark, digest = b"T", source.digest(self.made.program)
             else:
@@ -89,7 +94,7 @@ class Planned(NamedTuple):
     def fill(self, buffer: memoryview) -> int:
         """Put the bytes of the cluster into a buffer; return how many, 0 if all lies in holes."""
         end, holds = 0, False
-        for at, source, offset, length in self.parts:
+        for at, source, offset, length, _ in self.parts:
             if at > end:
                 buffer[end:at] = _zeros(at - end)
             end = at + length
@@ -112,7 +117,7 @@ def _zeros(count: int) -> bytes | memoryview:
 
 def clusters(layout: Layout) -> Iterator[Cluster]:
     """Yield the volume: clusters with data, and runs of those without."""
-    for item in planned(layout, Made({}, b"")):
+    for item in planned(layout, Made(Digests(b""), b"")):
         if isinstance(item, ZeroRun):
             yield item
         else:
@@ -124,7 +129,7 @@ def planned(layout: Layout, made: Made) -> Iterator[Planned | ZeroRun]:
     size = layout.parameters.cluster_bytes
     parts: list[_Part] = []
     here = 0  # the cluster that is being planned
-    for start, source in _extents(layout):
+    for start, source, piece in _extents(layout):
         done, total = 0, len(source) if isinstance(source, bytes) else source.size
         while done < total:
             number, at = divmod(start + done, size)
@@ -137,7 +142,7 @@ def planned(layout: Layout, made: Made) -> Iterator[Planned | ZeroRun]:
                     yield ZeroRun(number - here)
                 here = number
             length = min(total - done, size - at)
-            parts.append(_Part(at, source, done, length))
+            parts.append(_Part(at, source, done, length, piece))
             done += length
     if parts:
         yield Planned(parts, size, made)
@@ -146,14 +151,14 @@ def planned(layout: Layout, made: Made) -> Iterator[Planned | ZeroRun]:
         yield ZeroRun(rest)
 
 
-def _extents(layout: Layout) -> Iterator[tuple[int, Node | _Table | bytes]]:
-    """Yield what the volume holds in order: where it begins, and what it is."""
+def _extents(layout: Layout) -> Iterator[tuple[int, Node | _Table | bytes, int]]:
+    """Yield what the volume holds in order: where it begins, what it is, its piece."""
     nodes, blocks, directory = layout.tree.nodes, layout.first_blocks, Kind.DIRECTORY
     for piece in layout.pieces:
         if piece >= 0 and nodes[piece].kind is not directory:
-            yield blocks[piece] * BLOCK_BYTES, nodes[piece]
+            yield blocks[piece] * BLOCK_BYTES, nodes[piece], piece
         else:
-            yield layout.first_block(piece) * BLOCK_BYTES, _metadata(layout, piece)
+            yield layout.first_block(piece) * BLOCK_BYTES, _metadata(layout, piece), piece
 
 
 def _metadata(layout: Layout, piece: int) -> _Table | bytes:
@@ -177,25 +182,24 @@ def _put(part: memoryview, source: Node | _Table | bytes, offset: int) -> bool:
     if isinstance(source, bytes):
         part[:] = source[offset : offset + len(part)]
         return True
-    match source.content:
-        case bytes(data):
-            _expect(source, len(data) == source.size)
-            part[:] = data[offset : offset + len(part)]
-            return True
-        case str(path):
-            try:
-                return _read(source, path, part, offset)
-            except OSError as error:
-                raise BuildError(
-                    f"{show_path(source.path)} cannot be read from {path}: {error.strerror}",
-                    hint="make the source readable, or exclude the file",
-                ) from error
-        case None:
-            _expect(source, source.size == 0)
-            return False
+    path, data = source.file, source.content
+    if path is not None:
+        try:
+            return _read(source, path, part, offset)
+        except OSError as error:
+            raise BuildError(
+                f"{show_path(source.path)} cannot be read from {show_path(path)}: {error.strerror}",
+                hint="make the source readable, or exclude the file",
+            ) from error
+    if isinstance(data, bytes):
+        _expect(source, len(data) == source.size)
+        part[:] = data[offset : offset + len(part)]
+        return True
+    _expect(source, source.size == 0)
+    return False
 
 
-def _read(node: Node, path: str, part: memoryview, offset: int) -> bool:
+def _read(node: Node, path: bytes, part: memoryview, offset: int) -> bool:
     descriptor = os.open(path, _FLAGS)
     try:
         holds = len(part) == node.size or not _is_hole(descriptor, offset, len(part))
@@ -227,15 +231,9 @@ def _read_whole(descriptor: int, part: memoryview, offset: int) -> bool:
 
 
 def _unchanged(node: Node, now: os.stat_result) -> bool:
-    stamp = node.stamp
-    if stamp is None:
-        return now.st_size == node.size
-    return (
-        now.st_mtime_ns == stamp.mtime_ns
-        and now.st_ctime_ns == stamp.ctime_ns
-        and now.st_size == node.size == stamp.size
-        and now.st_ino == stamp.inode
-    )
+    if now.st_size != node.size:
+        return False
+    return node.stamp is None or node.stamp == stamp_of(now)
 
 
 def _expect(node: Node, unchanged: bool) -> None:

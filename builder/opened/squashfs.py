@@ -5,7 +5,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -175,7 +175,7 @@ def _entries(stream: IO[bytes], name: str) -> tuple[list[tuple[Node, int]], dict
         if kind is None:
             first = _path(linked_to)
             keys[first] = keys[path] = first
-            entries.append((replace(entries[known[first]][0], path=path), -1))
+            entries.append((entries[known[first]][0]._replace(path=path), -1))
         else:
             known[path] = len(entries)
             entries.append(_entry(path, found))
@@ -261,7 +261,7 @@ def _continue_target(entries: list[tuple[Node, int]], held: bytes, name: str) ->
         raise VerificationError(f"{name}: unsquashfs says {held[:80]!r}")
     node, offset = entries[-1]
     target = node.target + b"\n" + held.removesuffix(b"\n")
-    entries[-1] = (replace(node, target=target), offset)
+    entries[-1] = (node._replace(target=target), offset)
 
 
 def _path(raw: bytes) -> bytes:
@@ -276,14 +276,14 @@ def _entry(path: bytes, found: re.Match[bytes]) -> tuple[Node, int]:
     match kind:
         case b"R":
             size, offset = (int(part) for part in rest.split()[:2])
-            return replace(node, kind=Kind.FILE, size=size), offset
+            return node._replace(kind=Kind.FILE, size=size), offset
         case b"S":
-            return replace(node, kind=Kind.SYMLINK, target=rest), -1
+            return node._replace(kind=Kind.SYMLINK, target=rest), -1
         case b"I":
-            return replace(node, kind=Kind.FIFO), -1
+            return node._replace(kind=Kind.FIFO), -1
         case b"C" | b"B":
             major, minor = _device(*(int(part) for part in rest.split()))
-            return replace(node, kind=_DEVICES[kind], major=major, minor=minor), -1
+            return node._replace(kind=_DEVICES[kind], major=major, minor=minor), -1
         case _:
             return node, -1
 

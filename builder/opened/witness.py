@@ -6,7 +6,6 @@ right: damage makes it slow and loud (docs/adr/0008-our-own-iso9660-reader.md).
 """
 
 from calendar import timegm
-from dataclasses import replace
 from typing import Any, BinaryIO
 
 from pycdlib import PyCdlib
@@ -34,7 +33,7 @@ def tree(volume: BinaryIO, name: str) -> Tree:
     nodes = with_links(Tree.of(node for node, _ in found), keys)
     return Tree(
         tuple(
-            node if node.group is not None else replace(node, links=counted[node.path])
+            node if node.group is not None else node._replace(links=counted[node.path])
             for node in nodes
         )
     )

@@ -6,7 +6,6 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +42,7 @@ def trees_on_a_disk(draw: st.DrawFn) -> Tree:
 
 def _possible(node: Node) -> Node:
     """Bring numbers within what a Linux file system holds; an ordinary user owns what it makes."""
-    node = replace(
-        node,
+    node = node._replace(
         content=None,
         mode=0o777 if node.kind is Kind.SYMLINK else node.mode,
         uid=min(node.uid, 2**32 - 2),
@@ -56,8 +54,8 @@ def _possible(node: Node) -> Node:
     if IS_ROOT:
         return node
     kind = Kind.FIFO if node.kind in {Kind.CHARACTER, Kind.BLOCK} else node.kind
-    node = replace(node, kind=kind, uid=os.geteuid(), gid=os.getegid(), major=0, minor=0)
-    return replace(node, mode=node.mode | (0o700 if kind is Kind.DIRECTORY else 0o400))
+    node = node._replace(kind=kind, uid=os.geteuid(), gid=os.getegid(), major=0, minor=0)
+    return node._replace(mode=node.mode | (0o700 if kind is Kind.DIRECTORY else 0o400))
 
 
 def _content(node: Node) -> bytes:
@@ -107,7 +105,7 @@ def _lay_bare(tree: Tree, root: Path, *, with_devices: bool) -> None:
 
 
 def _expected(tree: Tree) -> readers.Description:
-    nodes = Tree(tuple(replace(n, mtime_s=min(max(n.mtime_s, 0), 2**31 - 1)) for n in tree))
+    nodes = Tree(tuple(n._replace(mtime_s=min(max(n.mtime_s, 0), 2**31 - 1)) for n in tree))
     files = (node for node in tree if node.kind is Kind.FILE)
     return readers.described(
         nodes,

@@ -13,13 +13,14 @@ from builder import cache as caches
 from builder import recall
 from builder.build import Built, Order, build
 from builder.clusters import KEY_BYTES, Stored
-from builder.tree import Stamp
+from builder.stamps import Stamp, stamp_of
 from slots.events import Event, Finished, Notice, Started
 from slots.index import piece_digest
 from tests.builder.conftest import order
 
 COMMAND = (sys.executable, "-c", "from builder.cli import main; main()")
 LONG_AGO_NS = 3600 * 10**9
+DIGEST = bytes(range(32))
 STAMP = Stamp(1, 2**64 - 5, 10, 1_000_000_000, 1_000_000_000)
 
 
@@ -44,12 +45,9 @@ def _detail(events: list[Event], step: str) -> str:
 def _aged(known: Path, chroot: Path) -> None:
     """Remember all files of a tree, as a build does that begins long after they were written."""
     found = {
-        Stamp(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns): hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest()
+        stamp_of(path.stat()): hashlib.sha256(path.read_bytes()).digest()
         for path in chroot.rglob("*")
         if path.is_file() and not path.is_symlink()
-        for st in [path.stat()]
     }
     with caches.opened(known, lambda _event: None) as cache:
         cache.since_ns += LONG_AGO_NS
@@ -101,16 +99,18 @@ def test_a_file_that_was_written_just_before_the_scan_is_not_trusted(known: Path
     old = STAMP._replace(inode=2, ctime_ns=now_ns - 5_000_000_000)
     future = STAMP._replace(inode=3, mtime_ns=now_ns + LONG_AGO_NS)
     with caches.opened(known, lambda _event: None) as cache:
-        cache.keep_digests(dict.fromkeys((young, old, future), "ab" * 32))
-        assert cache.digests([young, old, future]) == {old: "ab" * 32}
+        stamps = [one.packed() for one in (young, old, future)]
+        cache.keep_digests(dict.fromkeys(stamps, DIGEST))
+        assert cache.digests(stamps) == {old.packed(): DIGEST}
 
 
 @pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
 def test_a_file_is_known_by_every_number_of_its_stamp(known: Path, field: str) -> None:
     with caches.opened(known, lambda _event: None) as cache:
-        cache.keep_digests({STAMP: "ab" * 32})
-        assert cache.digests([STAMP]) == {STAMP: "ab" * 32}
-        assert cache.digests([STAMP._replace(**{field: getattr(STAMP, field) - 1})]) == {}
+        cache.keep_digests({STAMP.packed(): DIGEST})
+        assert cache.digests([STAMP.packed()]) == {STAMP.packed(): DIGEST}
+        other = STAMP._replace(**{field: getattr(STAMP, field) - 1})
+        assert cache.digests([other.packed()]) == {}
 
 
 def test_paranoid_reads_every_file_and_gives_the_same_bytes(
@@ -247,13 +247,13 @@ def test_a_cache_forgets_artefacts_that_are_gone_and_the_oldest_of_too_many(
 def test_a_cache_forgets_the_files_of_long_ago(
     known: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = STAMP._replace(inode=7)
+    first, other = STAMP.packed(), STAMP._replace(inode=7).packed()
     with caches.opened(known, lambda _event: None) as cache:
-        cache.keep_digests({STAMP: "ab" * 32})
+        cache.keep_digests({first: DIGEST})
         later = caches._today() + caches.KEPT_DAYS + 1
         monkeypatch.setattr(caches, "_today", lambda: later)
-        cache.keep_digests({other: "cd" * 32})
-        assert cache.digests([STAMP, other]) == {other: "cd" * 32}
+        cache.keep_digests({other: DIGEST})
+        assert cache.digests([first, other]) == {other: DIGEST}
 
 
 def _paths(known: Path) -> set[Path]:

@@ -4,7 +4,6 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -89,7 +88,7 @@ def _sparse(path: Path, end: bytes) -> Node:
         file.write(end)
     if path.stat().st_blocks * 512 > GIB:
         pytest.skip("this file system has no holes")
-    return replace(iso.file(b"/" + os.fsencode(path.name)), size=4 * GIB - 1, content=str(path))
+    return iso.file(b"/" + os.fsencode(path.name))._replace(size=4 * GIB - 1, content=str(path))
 
 
 def test_files_behind_the_fourth_gigabyte_of_a_volume_are_read_back(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def _lay(*paths: Path) -> Laid:
 
 def _content(laid: Laid, path: bytes) -> str:
     node = next(one for one in laid.tree if one.path == path)
-    assert isinstance(node.content, str)
-    return Path(node.content).read_text()
+    assert node.file is not None
+    return Path(os.fsdecode(node.file)).read_text()
 
 
 def test_a_later_file_takes_the_place_of_an_earlier_one_and_directories_are_merged(

@@ -20,7 +20,7 @@ FOLDERS = [Node(path, Kind.DIRECTORY, 0o755, 0, 0, 1) for path in (b"/dev", b"/e
 
 
 def _file(path: bytes, **changes: object) -> Node:
-    return replace(Node(path, Kind.FILE, 0o644, 0, 0, 1), **changes)  # type: ignore[arg-type]
+    return Node(path, Kind.FILE, 0o644, 0, 0, 1)._replace(**changes)  # type: ignore[arg-type]
 
 
 def _link(path: bytes, target: bytes) -> Node:
@@ -45,7 +45,7 @@ def test_an_ordinary_tree_has_no_finding() -> None:
         (_file(b"/su", mode=0o4755), "set-id"),
         (_file(b"/sg", mode=0o2755), "set-id"),
         (_file(b"/open", mode=0o666), "world-writable"),
-        (replace(FOLDERS[0], path=b"/etc/x", mode=0o777), "world-writable"),
+        (FOLDERS[0]._replace(path=b"/etc/x", mode=0o777), "world-writable"),
         (Node(b"/null", Kind.CHARACTER, 0o600, 0, 0, 1), "device-outside-dev"),
         (Node(b"/etc/sda", Kind.BLOCK, 0o600, 0, 0, 1), "device-outside-dev"),
         (_link(b"/a", b"/gone"), "dangling-link"),
@@ -61,8 +61,8 @@ def test_an_entry_that_breaks_a_rule_is_found_by_its_code(node: Node, code: str)
 def test_good_neighbours_of_the_rules_are_left_alone() -> None:
     assert (
         _found(
-            replace(FOLDERS[0], path=b"/etc/x", mode=0o1777),
-            replace(FOLDERS[0], path=b"/etc/sgid", mode=0o2755),
+            FOLDERS[0]._replace(path=b"/etc/x", mode=0o1777),
+            FOLDERS[0]._replace(path=b"/etc/sgid", mode=0o2755),
             Node(b"/dev/null", Kind.CHARACTER, 0o666, 0, 0, 1),
             _link(b"/etc/mtab", b"/proc/self/mounts"),
             _link(b"/etc/up", b"../etc"),

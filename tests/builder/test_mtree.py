@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,20 @@ def test_escaped_names_come_back(raw: bytes) -> None:
     assert mtree.unescaped(word) == raw
 
 
-def test_a_specification_names_every_entry_with_its_keywords(chroot: Path) -> None:
+def test_a_specification_names_every_entry_with_its_keywords(chroot: Path, tmp_path: Path) -> None:
     tree = scan(chroot, matcher(())).tree
     digests = digest_files(tree, 2, lambda _event: None)
-    entries = {
-        one.path: one for one in mtree.parse(mtree.to_lines(tree, digests), "the specification")
-    }
+    path = tmp_path / "tree.mtree"
+    assert mtree.write(tree, digests, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    text = path.read_text().splitlines()
+    entries = {one.path: one for one in mtree.parse(text, "the specification")}
     assert entries.keys() == {node.path for node in tree}
     assert entries[b"/etc/shadow"].keywords["mode"] == "0600"
     assert entries[b"/bin/sh"].keywords["inode"] == entries[b"/bin/bash"].keywords["inode"]
-    assert entries[b"/bin/sh"].sha256 == digests[b"/bin/bash"]
+    numbers = {node.path: number for number, node in enumerate(tree)}
+    assert entries[b"/bin/sh"].sha256 == digests[numbers[b"/bin/bash"]].hex()
+    bash = hashlib.sha256((chroot / "bin/bash").read_bytes()).hexdigest()
+    assert entries[b"/bin/bash"].sha256 == bash
     assert mtree.unescaped(entries[b"/usr/lib/far"].keywords["link"]).endswith(b"/../z")
 
 

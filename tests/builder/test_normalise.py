@@ -3,11 +3,12 @@ from dataclasses import replace
 import pytest
 
 from builder.normalise import TIME_MAX_S, Override, OwnerRule, Rules, normalise, path_of
-from builder.tree import Kind, Node, Stamp, Tree
+from builder.stamps import Stamp
+from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError, ConfigError
 from slots.events import Event, Notice
 
-STAMP = Stamp(1, 2, 3, 4, 5)
+STAMP = Stamp(1, 2, 3, 4, 5).packed()
 ROOT = Node(b"", Kind.DIRECTORY, 0o755, 0, 0, 50, stamp=STAMP)
 ETC = Node(b"/etc", Kind.DIRECTORY, 0o755, 3, 4, 60, stamp=STAMP)
 MOTD = Node(b"/etc/motd", Kind.FILE, 0o4755, 3, 4, -7, content=b"", stamp=STAMP)

@@ -1,7 +1,6 @@
 import shutil
 import struct
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def test_the_root_has_its_owner_mode_and_time_whatever_other_owners_there_are(
 
 def test_who_builds_leaves_no_trace_in_the_table_of_owners(tmp_path: Path) -> None:
     file = Node(b"/x", Kind.FILE, 0o644, 5, 5, 0, size=1, content=b"x")
-    data = _write(Tree.of([replace(ROOT, uid=5, gid=5), file]), tmp_path / "image")
+    data = _write(Tree.of([ROOT._replace(uid=5, gid=5), file]), tmp_path / "image")
     assert struct.unpack_from("<H", data, 26)[0] == 1
 
 

@@ -1,5 +1,4 @@
 import io
-from dataclasses import replace
 
 import pytest
 
@@ -27,8 +26,8 @@ def test_pycdlib_finds_what_was_written(placement: Placement) -> None:
     )
     layout = plan_layout(tree, Parameters(placement=placement))
     found = witness.tree(io.BytesIO(volume_of(layout)), "volume")
-    assert [replace(node, group=None) for node in found] == [
-        replace(node, group=None, content=None, stamp=None) for node in tree
+    assert [node._replace(group=None) for node in found] == [
+        node._replace(group=None, content=None, stamp=None) for node in tree
     ]
     groups = {node.path: node.group for node in found if node.group is not None}
     assert len(groups) == 2

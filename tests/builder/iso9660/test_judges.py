@@ -4,7 +4,6 @@ import os
 import shutil
 import stat
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ def sample() -> Tree:
         file(b"/deep" + b"/d" * 11 + b"/bottom", b"bottom"),
         *(file(b"/etc/conf.d/many-%04d" % n, b"%d" % n) for n in range(300)),
     ]
-    return tree_of(replace(node, uid=uid, gid=gid) for node in nodes)
+    return tree_of(node._replace(uid=uid, gid=gid) for node in nodes)
 
 
 def restored(root: Path, node: Node, link_times: bool) -> tuple[object, ...]:
@@ -79,7 +78,7 @@ def test_xorriso_restores_the_tree(tmp_path: Path, placement: Placement) -> None
     command += ["-osirrox", "on:auto_chmod_off", "-extract", "/", str(out)]
     subprocess.run(command, check=True, capture_output=True)
     # xorriso does not restore the times of symlinks, and takes doubled slashes for one
-    seen = [replace(n, target=n.target.replace(b"//", b"/")) for n in tree]
+    seen = [n._replace(target=n.target.replace(b"//", b"/")) for n in tree]
     assert {n.path: restored(out, n, link_times=False) for n in seen} == {
         n.path: expected(n) for n in seen
     }

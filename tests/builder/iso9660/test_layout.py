@@ -100,7 +100,7 @@ def test_a_sequential_table_has_no_gaps() -> None:
 def test_one_changed_content_moves_nothing_while_its_length_stays() -> None:
     nodes = big_tree()
     before = places(plan_layout(tree_of(nodes), HASHED))
-    nodes[100] = replace(nodes[100], content=b"x" * nodes[100].size)
+    nodes[100] = nodes[100]._replace(content=b"x" * nodes[100].size)
     assert places(plan_layout(tree_of(nodes), HASHED)) == before
 
 
@@ -148,9 +148,9 @@ def test_more_directories_than_a_path_table_numbers_are_written_without_them(
 
 BAD = {
     "a name of 256 bytes": file(b"/" + b"n" * 256),
-    "40000 links": replace(file(b"/linked", b"x"), links=40_000),
-    "owner 4294967296:0": replace(file(b"/owned"), uid=2**32),
-    "a file of 4294967296 bytes": replace(file(b"/huge"), size=2**32),
+    "40000 links": file(b"/linked", b"x")._replace(links=40_000),
+    "owner 4294967296:0": file(b"/owned")._replace(uid=2**32),
+    "a file of 4294967296 bytes": file(b"/huge")._replace(size=2**32),
     "a symlink target of 1024 bytes": symlink(b"/long", b"t" * 1024),
     "a symlink target of 0 bytes": symlink(b"/none", b""),
     "device numbers 4294967296,1": device(b"/dev", Kind.BLOCK, 2**32, 1),
@@ -174,8 +174,8 @@ def test_what_is_just_within_the_limits_is_not_refused() -> None:
         [
             directory(b""),
             file(b"/" + b"n" * 255),
-            replace(file(b"/linked", b"x"), links=32_767),
-            replace(file(b"/huge"), size=2**32 - 1),
+            file(b"/linked", b"x")._replace(links=32_767),
+            file(b"/huge")._replace(size=2**32 - 1),
             symlink(b"/long", b"t" * 1023),
         ]
     )

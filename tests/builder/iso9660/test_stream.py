@@ -9,7 +9,8 @@ from builder.clusters import ZeroRun
 from builder.iso9660.layout import plan_layout
 from builder.iso9660.parameters import Parameters, Placement
 from builder.iso9660.stream import clusters
-from builder.tree import Kind, Node, Stamp
+from builder.stamps import stamp_of
+from builder.tree import Kind, Node
 from slots.errors import BuildError
 from tests.builder.iso9660.trees import file, tree_of, volume_of
 
@@ -18,9 +19,7 @@ HASHED = Parameters(cluster_bytes=65_536)
 
 def on_disk(path: Path, content: bytes, name: bytes = b"/file") -> Node:
     path.write_bytes(content)
-    found = path.stat()
-    stamp = Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return replace(file(name, content), content=str(path), stamp=stamp)
+    return file(name, content)._replace(content=str(path), stamp=stamp_of(path.stat()))
 
 
 def test_clusters_are_whole_and_as_many_as_planned() -> None:
@@ -33,7 +32,7 @@ def test_clusters_are_whole_and_as_many_as_planned() -> None:
 
 
 def test_a_volume_of_gigabytes_of_holes_costs_a_few_items() -> None:
-    huge = replace(file(b"/huge"), size=2**32 - 1, content=None)
+    huge = file(b"/huge")._replace(size=2**32 - 1, content=None)
     layout = plan_layout(tree_of([huge]), HASHED)
     layout = replace(layout, tree=tree_of([file(b"/huge")]), pieces=layout.pieces[:-1])
     items = list(clusters(layout))
@@ -104,7 +103,7 @@ def test_a_file_that_changes_while_it_is_read_is_named(
 
 
 def test_a_file_without_a_stamp_is_held_against_its_size(tmp_path: Path) -> None:
-    node = replace(on_disk(tmp_path / "file", b"x" * 10), stamp=None)
+    node = on_disk(tmp_path / "file", b"x" * 10)._replace(stamp=None)
     rewritten(tmp_path / "file")
     assert b"z" * 10 in volume_of(plan_layout(tree_of([node]), HASHED))
     grown(tmp_path / "file")
@@ -113,6 +112,6 @@ def test_a_file_without_a_stamp_is_held_against_its_size(tmp_path: Path) -> None
 
 
 def test_content_that_is_not_as_long_as_said_is_named() -> None:
-    node = replace(file(b"/file", b"abc"), size=4)
+    node = file(b"/file", b"abc")._replace(size=4)
     with pytest.raises(BuildError, match=r"^/file changed"):
         list(clusters(plan_layout(tree_of([node]), HASHED)))

@@ -1,7 +1,5 @@
 """A table that is not made because its inputs are known must be the one that would be made."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,7 +53,7 @@ def test_equal_inputs_make_equal_tables_whatever_was_changed(
     for at, change in changes:
         node = nodes[NODES[at].path]
         if node.kind is not Kind.DIRECTORY or not {"path", "kind", "group"} & change.keys():
-            nodes[node.path] = replace(node, **change)  # type: ignore[arg-type]
+            nodes[node.path] = node._replace(**change)  # type: ignore[arg-type]
     changed = {node.path: node for node in nodes.values()}
     before = _layout(NODES, Parameters())
     after = _layout(tuple(changed.values()), Parameters())
@@ -71,7 +69,7 @@ def test_a_field_that_stands_in_a_table_is_told_by_its_inputs() -> None:
         (3, {"gid": 7}), (5, {"uid": 7}), (6, {"size": 6}), (6, {"mtime_s": 7}),
         (6, {"path": b"/d/life"}), (7, {"target": b"a/c"}), (7, {"mode": 0o700}),
     ):  # fmt: skip
-        changed = replace(NODES[at], **change)
+        changed = NODES[at]._replace(**change)
         after = _layout((*NODES[:at], changed, *NODES[at + 1 :]), Parameters())
         old, new = _of(before, b"/d"), _of(after, b"/d")
         assert old[1] != new[1]

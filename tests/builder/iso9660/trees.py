@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -39,8 +38,7 @@ def tree_of(nodes: Iterable[Node]) -> Tree:
     subs = Counter(n.parent for n in held.values() if n.kind is Kind.DIRECTORY and n.path)
     names = Counter(n.group for n in held.values() if n.group is not None)
     return Tree.of(
-        replace(
-            n,
+        n._replace(
             links=2 + subs[n.path]
             if n.kind is Kind.DIRECTORY
             else names[n.group]
@@ -78,14 +76,14 @@ def trees(draw: st.DrawFn, max_nodes: int = 24) -> Tree:
         if path in nodes:
             continue
         if groups and draw(st.integers(0, 9)) == 0:
-            nodes[path] = replace(draw(st.sampled_from(groups)), path=path)
+            nodes[path] = draw(st.sampled_from(groups))._replace(path=path)
             continue
         kind = draw(st.sampled_from(list(Kind)))
         node = nodes[path] = _common(draw, path, kind)
         if kind is Kind.DIRECTORY:
             directories.append(path)
         elif draw(st.booleans()):
-            nodes[path] = replace(node, group=len(nodes))
+            nodes[path] = node._replace(group=len(nodes))
             groups.append(nodes[path])
     return tree_of(nodes.values())
 
@@ -96,11 +94,11 @@ def _common(draw: st.DrawFn, path: bytes, kind: Kind) -> Node:
         case Kind.FILE:
             size = draw(st.sampled_from([0, 1, 2047, 2048, 2049, 65_535, 65_536, 65_537, 131_073]))
             content = (path + b"." * (size > 0))[-8:] * size
-            return replace(node, size=size, content=content[:size])
+            return node._replace(size=size, content=content[:size])
         case Kind.SYMLINK:
-            return replace(node, target=draw(TARGETS))
+            return node._replace(target=draw(TARGETS))
         case Kind.CHARACTER | Kind.BLOCK:
-            return replace(node, major=draw(NUMBERS), minor=draw(NUMBERS))
+            return node._replace(major=draw(NUMBERS), minor=draw(NUMBERS))
         case Kind.DIRECTORY | Kind.FIFO:
             return node
 
