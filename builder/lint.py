@@ -273,12 +273,10 @@ def _node_limits(node: Node, name: str, limit: Limits) -> Iterator[Finding]:
 
 
 def _links(tree: Tree, mount_points: Iterable[bytes]) -> Iterator[Finding]:
-    nodes = {node.path: node for node in tree}
-    mounted = frozenset(mount_points)
-    symlink = Kind.SYMLINK
-    for node in tree:
-        if node.kind is not symlink or not node.target:
-            continue
+    mounted, symlink = frozenset(mount_points), Kind.SYMLINK
+    links = [node for node in tree if node.kind is symlink]
+    nodes = {node.path: node for node in tree} if links else {}
+    for node in links:
         is_absolute = node.target.startswith(b"/")
         if not is_absolute and b".." not in node.target:
             continue
@@ -331,11 +329,11 @@ def _parts(target: bytes) -> list[bytes]:
 
 
 def _case_twins(tree: Tree) -> Iterator[Finding]:
-    folded = [node.path.lower() for node in tree]
-    count = Counter(folded)  # twins fold to one path, and hardly any other
+    folded = {low for node in tree if (low := node.path.lower()) != node.path}
+    count = Counter(low for node in tree if (low := node.path.lower()) in folded)
     seen: dict[bytes, bytes] = {}
-    for node, path in zip(tree, folded, strict=True):
-        if count[path] > 1:
+    for node in tree:  # twins fold to one path, and hardly any other; one at least is not folded
+        if count and count[node.path.lower()] > 1:
             twin = seen.setdefault(node.parent + b"/" + node.name.lower(), node.path)
             if twin != node.path:
                 yield Finding("case-twins", node.path, f"and {text(twin.rpartition(b'/')[2])}")

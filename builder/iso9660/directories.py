@@ -3,6 +3,7 @@
 ECMA-119, 6.8 (directories), 6.9 and 9.4 (path tables), 9.1 (records).
 """
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ OWN_RECORDS = 2
 
 RECORD_BYTES = 33
 MAX_RECORD_BYTES = 254
+NAME_BYTES = 5
+"""Of the entry that holds a name, before it."""
 
 
 class Directory(NamedTuple):
@@ -29,16 +32,22 @@ class Directory(NamedTuple):
 
     `node` and `children` index the tree's nodes, `parent` the layout's directories. `breaks` are
     the places in `children` whose record begins a block though it would fit into the one before.
-    Blocks of continuation areas follow those of the table.
+    Blocks of continuation areas follow those of the table. Identifiers are kept as one text:
+    `identifiers_text`, with a zero byte between any two.
     """
 
     node: int
     parent: int
-    children: tuple[int, ...]
-    identifiers: tuple[bytes, ...]
+    children: "array[int]"
+    identifiers_text: bytes
     breaks: frozenset[int]
     table_blocks: int
     overflow_blocks: int
+
+    @property
+    def identifiers(self) -> list[bytes]:
+        """The identifiers of the children."""
+        return self.identifiers_text.split(b"\0") if self.children else []
 
 
 def blocks_of(size_bytes: int) -> int:
@@ -51,24 +60,23 @@ class Children(NamedTuple):
 
     node: int
     parent: int
-    held: list[int]
-    names: list[bytes]
+    held: "array[int]"
 
 
 def children_of(nodes: Sequence[Node]) -> list[Children]:
     """List the directories in tree order."""
     directory = Kind.DIRECTORY
-    found = [Children(0, 0, [], [])]
+    found = [Children(0, 0, array("Q"))]
     numbers = {b"": 0}
-    for index, node in enumerate(nodes[1:], start=1):
-        above, _, name = node.path.rpartition(b"/")
-        parent = numbers[above]
-        _, _, held, names = found[parent]
-        held.append(index)
-        names.append(name)
+    for index, node in enumerate(nodes):
+        path = node.path
+        if not path:
+            continue
+        parent = numbers[path[: path.rfind(b"/")]]
+        found[parent].held.append(index)
         if node.kind is directory:
-            numbers[node.path] = len(found)
-            found.append(Children(index, parent, [], []))
+            numbers[path] = len(found)
+            found.append(Children(index, parent, array("Q")))
     return found
 
 
@@ -78,27 +86,30 @@ def directories_of(
     """List the directories in tree order, each with its records."""
     hashed = parameters.placement is Placement.HASHED
     most = parameters.table_bytes if hashed else MAX_BLOCKS * BLOCK_BYTES
-    return tuple(_directory(nodes, one, most) for one in children)
+    return tuple([_directory(nodes, one, most) for one in children])
 
 
 def _directory(nodes: Sequence[Node], one: Children, most_bytes: int) -> Directory:
     """Put the records of a directory in order; those of a long table in groups of whole blocks."""
-    directory = Kind.DIRECTORY
-    keys = identifiers(one.names, [nodes[child].kind is directory for child in one.held])
-    rows = sorted(zip(map(sort_key, keys), keys, one.held, one.names, strict=True))
+    directory, name_at = Kind.DIRECTORY, len(nodes[one.node].path) + 1
+    held = [nodes[child] for child in one.held]
+    names = [node.path[name_at:] for node in held]
+    keys = identifiers(names, [node.kind is directory for node in held])
+    rows = sorted(zip(map(sort_key, keys), keys, one.held, names, strict=True))
     sizes = list(_record_sizes(nodes, one.node, rows))
     breaks = _breaks(rows, sizes, most_bytes)
     offset = overflow = 0
     for at, (size, areas) in enumerate(sizes, start=-OWN_RECORDS):
-        begins = at in breaks or offset % BLOCK_BYTES + size > BLOCK_BYTES
-        offset = (rockridge.next_block(offset) if begins else offset) + size
+        if at in breaks or offset % BLOCK_BYTES + size > BLOCK_BYTES:
+            offset = rockridge.next_block(offset)
+        offset += size
         for area in areas:
             overflow = rockridge.fit(overflow, area) + area
     return Directory(
         one.node,
         one.parent,
-        tuple(child for _, _, child, _ in rows),
-        tuple(key for _, key, _, _ in rows),
+        array("Q", [child for _, _, child, _ in rows]),
+        b"\0".join([key for _, key, _, _ in rows]),
         breaks,
         blocks_of(offset),
         blocks_of(overflow),
@@ -130,18 +141,21 @@ def _record_sizes(
     own = len(rockridge.SP) + rockridge.CE_BYTES if index == 0 else 0
     yield even(dot + own), (len(rockridge.ER),) if index == 0 else ()
     yield even(RECORD_BYTES + 1 + rockridge.PARENT_BYTES), ()
+    file, folder = Kind.FILE, Kind.DIRECTORY
+    own = RECORD_BYTES + rockridge.ATTRIBUTES_BYTES + NAME_BYTES
     for _, identifier, child, name in rows:
-        yield record_size(nodes[child], identifier, name)
+        node = nodes[child]
+        size = len(identifier) + len(name) + own
+        size += (len(identifier) + RECORD_BYTES) % 2
+        if (node.kind is file or node.kind is folder) and size <= MAX_RECORD_BYTES:
+            yield size + size % 2, ()  # nearly all: count, do not build
+        else:
+            yield record_size(node, identifier, name)
 
 
 def record_size(node: Node, identifier: bytes, name: bytes) -> tuple[int, Sequence[int]]:
     """Return the bytes of a node's record, and of its continuation areas."""
     base = record_base(identifier)
-    kind = node.kind
-    if kind is Kind.FILE or kind is Kind.DIRECTORY:  # nearly all: count, do not build
-        size = base + rockridge.ATTRIBUTES_BYTES + 5 + len(name)
-        if size <= MAX_RECORD_BYTES:
-            return size + size % 2, ()
     parts = rockridge.split(rockridge.entries(node, name), MAX_RECORD_BYTES - base)
     first, *areas = rockridge.part_sizes(parts)
     return even(base + first), areas

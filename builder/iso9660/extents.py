@@ -35,7 +35,7 @@ class Places(NamedTuple):
     volume_blocks: int
 
 
-def owners_of(nodes: Sequence[Node], children: Sequence[Children]) -> list[list[int]]:
+def owners_of(nodes: Sequence[Node], children: Sequence[Children]) -> "list[array[int]]":
     """Return the nodes of each directory that own data, in byte order of their names.
 
     The first name of a hard-linked file owns its data, an empty file has none.
@@ -44,7 +44,7 @@ def owners_of(nodes: Sequence[Node], children: Sequence[Children]) -> list[list[
     owners = []
     file = Kind.FILE
     for directory in children:
-        held = []
+        held = array("Q")
         for child in directory.held:
             node = nodes[child]
             if node.kind is not file or node.size == 0:

@@ -32,12 +32,12 @@ def identifiers(names: Sequence[bytes], directories: Sequence[bool]) -> list[byt
         _good(name, directory) for name, directory in zip(names, directories, strict=True)
     ]
     taken = set(found)
-    result = []
-    for name, directory, good in zip(names, directories, found, strict=True):
-        key = good if good is not None else _free(name, taken)
-        taken.add(key)
-        result.append(key if directory else file_identifier(key))
-    return result
+    for at, good in enumerate(found):
+        if good is None:
+            found[at] = key = _free(names[at], taken)
+            taken.add(key)
+    pairs = zip(found, directories, strict=True)
+    return [key if directory else file_identifier(key) for key, directory in pairs if key]
 
 
 def file_identifier(key: bytes) -> bytes:
@@ -72,8 +72,11 @@ def _free(name: bytes, taken: Iterable[bytes | None]) -> bytes:
 
 def _hash_digits(name: bytes, attempt: int, count: int) -> bytes:
     """Return digits of a hash, the lowest first; `count` is even."""
-    salt = attempt.to_bytes(4, "little") if attempt else b""  # no salt is one of zeros
-    number = int.from_bytes(blake2b(name, digest_size=8, salt=salt).digest(), "little")
+    if attempt:
+        hashed = blake2b(name, digest_size=8, salt=attempt.to_bytes(4, "little"))
+    else:
+        hashed = blake2b(name, digest_size=8)
+    number = int.from_bytes(hashed.digest(), "little")
     digits = b""
     for _ in range(count // 2):
         number, two = divmod(number, len(_TWO_DIGITS))

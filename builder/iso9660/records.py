@@ -125,7 +125,7 @@ def table_inputs(layout: Layout, directory: Directory) -> bytes:
         (directory.node == 0, directory.table_blocks, directory.overflow_blocks),
         (parent.node == 0, parent.table_blocks, blocks[parent.node], sorted(directory.breaks)),
     )
-    texts = (b"\0".join(names), b"\0".join(directory.identifiers), *targets)
+    texts = (b"\0".join(names), directory.identifiers_text, *targets)
     return b"".join((repr(whole).encode(), *heads, *map(_counted, texts)))
 
 
