@@ -330,10 +330,11 @@ def _parts(target: bytes) -> list[bytes]:
 
 def _case_twins(tree: Tree) -> Iterator[Finding]:
     folded = {low for node in tree if (low := node.path.lower()) != node.path}
-    count = Counter(low for node in tree if (low := node.path.lower()) in folded)
+    alike = [node for node in tree if node.path.lower() in folded]  # of twins, one is not folded
+    count = Counter(node.path.lower() for node in alike)
     seen: dict[bytes, bytes] = {}
-    for node in tree:  # twins fold to one path, and hardly any other; one at least is not folded
-        if count and count[node.path.lower()] > 1:
+    for node in alike:  # twins fold to one path, and hardly any other
+        if count[node.path.lower()] > 1:
             twin = seen.setdefault(node.parent + b"/" + node.name.lower(), node.path)
             if twin != node.path:
                 yield Finding("case-twins", node.path, f"and {text(twin.rpartition(b'/')[2])}")

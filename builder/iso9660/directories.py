@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from builder.iso9660 import rockridge
-from builder.iso9660.names import identifiers, sort_key
+from builder.iso9660.names import identifiers, sort_keys
 from builder.iso9660.parameters import Parameters, PathTables, Placement
 from builder.iso9660.placing import cut, cut_order
 from builder.iso9660.rockridge import BLOCK_BYTES
@@ -25,6 +25,10 @@ RECORD_BYTES = 33
 MAX_RECORD_BYTES = 254
 NAME_BYTES = 5
 """Of the entry that holds a name, before it."""
+
+
+_Size = tuple[int, Sequence[int]]
+"""The bytes of a record, and those of each of its continuation areas."""
 
 
 class Directory(NamedTuple):
@@ -95,16 +99,10 @@ def _directory(nodes: Sequence[Node], one: Children, most_bytes: int) -> Directo
     held = [nodes[child] for child in one.held]
     names = [node.path[name_at:] for node in held]
     keys = identifiers(names, [node.kind is directory for node in held])
-    rows = sorted(zip(map(sort_key, keys), keys, one.held, names, strict=True))
+    rows = sorted(zip(sort_keys(keys), keys, one.held, names, strict=True))
     sizes = list(_record_sizes(nodes, one.node, rows))
     breaks = _breaks(rows, sizes, most_bytes)
-    offset = overflow = 0
-    for at, (size, areas) in enumerate(sizes, start=-OWN_RECORDS):
-        if at in breaks or offset % BLOCK_BYTES + size > BLOCK_BYTES:
-            offset = rockridge.next_block(offset)
-        offset += size
-        for area in areas:
-            overflow = rockridge.fit(overflow, area) + area
+    offset, overflow = _ends(sizes, breaks)
     return Directory(
         one.node,
         one.parent,
@@ -116,13 +114,25 @@ def _directory(nodes: Sequence[Node], one: Children, most_bytes: int) -> Directo
     )
 
 
+def _ends(sizes: Sequence[_Size], breaks: frozenset[int]) -> tuple[int, int]:
+    """Return where the records of a table end, and the continuation areas behind it."""
+    offset = overflow = 0
+    for at, (size, areas) in enumerate(sizes, start=-OWN_RECORDS):
+        if offset % BLOCK_BYTES + size > BLOCK_BYTES or (breaks and at in breaks):
+            offset = rockridge.next_block(offset)
+        offset += size
+        for area in areas:
+            overflow = rockridge.fit(overflow, area) + area
+    return offset, overflow
+
+
 _Row = tuple[bytes, bytes, int, bytes]
 """A child of a directory: the key by which it is sorted, its identifier, its node, its name."""
 
 
 def _breaks(
     rows: Sequence[_Row],
-    sizes: Sequence[tuple[int, Sequence[int]]],
+    sizes: Sequence[_Size],
     most_bytes: int,
 ) -> frozenset[int]:
     """Return where groups of records begin, so that one record more does not move all behind it."""
@@ -133,9 +143,7 @@ def _breaks(
     return frozenset(low for low, _ in cut(own, order, most_bytes) if low)
 
 
-def _record_sizes(
-    nodes: Sequence[Node], index: int, rows: Sequence[_Row]
-) -> Iterator[tuple[int, Sequence[int]]]:
+def _record_sizes(nodes: Sequence[Node], index: int, rows: Sequence[_Row]) -> Iterator[_Size]:
     """Yield the bytes of each record of a directory, and of its continuation areas."""
     dot = RECORD_BYTES + 1 + rockridge.ATTRIBUTES_BYTES
     own = len(rockridge.SP) + rockridge.CE_BYTES if index == 0 else 0
@@ -153,7 +161,7 @@ def _record_sizes(
             yield record_size(node, identifier, name)
 
 
-def record_size(node: Node, identifier: bytes, name: bytes) -> tuple[int, Sequence[int]]:
+def record_size(node: Node, identifier: bytes, name: bytes) -> _Size:
     """Return the bytes of a node's record, and of its continuation areas."""
     base = record_base(identifier)
     parts = rockridge.split(rockridge.entries(node, name), MAX_RECORD_BYTES - base)

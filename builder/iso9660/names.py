@@ -45,12 +45,15 @@ def file_identifier(key: bytes) -> bytes:
     return (key if b"." in key else key + b".") + b";1"
 
 
-def sort_key(identifier: bytes) -> bytes:
-    """Return the place of an identifier in its directory (ECMA-119, 9.3).
+def sort_keys(identifiers: Sequence[bytes]) -> list[bytes]:
+    """Return the place of each identifier in its directory (ECMA-119, 9.3).
 
     Name and extension count as if filled with spaces, which sort before any other character.
     """
-    return identifier.removesuffix(b";1").replace(b".", b" ").rstrip(b" ")
+    if not identifiers:
+        return []
+    text = b"\0".join(identifiers).replace(b".;1", b"").replace(b";1", b"")
+    return text.replace(b".", b" ").split(b"\0")
 
 
 def _good(name: bytes, directory: bool) -> bytes | None:
@@ -77,6 +80,9 @@ def _hash_digits(name: bytes, attempt: int, count: int) -> bytes:
     else:
         hashed = blake2b(name, digest_size=8)
     number = int.from_bytes(hashed.digest(), "little")
+    if count == 4:  # nearly all
+        high, low = divmod(number % len(_TWO_DIGITS) ** 2, len(_TWO_DIGITS))
+        return _TWO_DIGITS[low] + _TWO_DIGITS[high]
     digits = b""
     for _ in range(count // 2):
         number, two = divmod(number, len(_TWO_DIGITS))
