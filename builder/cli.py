@@ -1,15 +1,18 @@
 """The command `image`: parse, call, exit."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typer.exceptions import TyperException
+from typer.main import get_command
 
-from builder import browse, compare, console, documents, lint, prepare, texts
+from builder import browse, compare, console, documents, ending, lint, prepare, texts
 from builder.build import Order, build, default_threads
 from builder.description import description
 from builder.formats import FORMATS
@@ -26,7 +29,6 @@ DEFAULT_RECIPE = Path("images/cgi.toml")
 app = typer.Typer(
     name="image",
     help="Build read-only images of chroots, and read them back.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,9 +40,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdo
 
 
 def main() -> None:
-    """Run `image`."""
-    console.prepare_streams()
-    app()
+    """Run the command line and exit."""
+    ending.prepare_streams()
+    ending.end_softly()
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    return ending.run(lambda: _run(arguments), as_json="--json" in arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run it as typer itself would, but for a closed pipe: that is ours to tell."""
+    try:
+        with uncollected(), get_command(app).make_context("image", [*arguments]) as context:
+            context.command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except TyperException as error:
+        asked = getattr(error, "ctx", None)
+        which = asked.command_path if asked else "image"
+        raise ConfigError(error.format_message(), hint=f"see `{which} --help`") from error
+    return int(Exit.DONE)
 
 
 @app.callback()
@@ -104,44 +126,34 @@ def _build(
     image build --source /webroot/cgi --format uzip --output /tmp/cgi.uzip
     image build --exclude 'var/cache/**' --exclude '*.pyc' --format squashfs --level 15
     """
-
-    def work() -> None:
-        chosen = _recipe(recipe, _source(source))
-        options = _options(
-            format=list(dict.fromkeys(formats or [])),
-            codec=codec,
-            level=level,
-            cluster=cluster,
-            epoch=epoch,
-            version=version,
-        )
-        order = Order(
-            recipe=chosen,
-            formats=options.formats,
-            output=_output(output),
-            packing=Packing(codec=options.codec, level=options.level, cluster=options.cluster),
-            epoch_s=_epoch(options, chosen),
-            version=options.version,
-            mtree=mtree,
-            excludes=tuple(exclude or ()),
-            threads=default_threads(),
-            cache=None if no_cache else cache or user_cache_path("flipslot"),
-            reads_all=paranoid,
-        )
-        with console.progress() as emit:
-            built = (build_checked if check_reproducible else build)(order, emit)
-        if as_json:
-            console.say_json(documents.build(built))
-        else:
-            console.say(texts.build(built))
-
-    _run(work, as_json=as_json)
-
-
-def _run(work: Callable[[], None], *, as_json: bool) -> None:
-    with uncollected():
-        status = console.run(work, as_json=as_json)
-    raise typer.Exit(status)
+    chosen = _recipe(recipe, _source(source))
+    options = _options(
+        format=list(dict.fromkeys(formats or [])),
+        codec=codec,
+        level=level,
+        cluster=cluster,
+        epoch=epoch,
+        version=version,
+    )
+    order = Order(
+        recipe=chosen,
+        formats=options.formats,
+        output=_output(output),
+        packing=Packing(codec=options.codec, level=options.level, cluster=options.cluster),
+        epoch_s=_epoch(options, chosen),
+        version=options.version,
+        mtree=mtree,
+        excludes=tuple(exclude or ()),
+        threads=default_threads(),
+        cache=None if no_cache else cache or user_cache_path("flipslot"),
+        reads_all=paranoid,
+    )
+    with console.progress() as emit:
+        built = (build_checked if check_reproducible else build)(order, emit)
+    if as_json:
+        console.say_json(documents.build(built))
+    else:
+        console.say(texts.build(built))
 
 
 def _source(text: str | None) -> Path | None:
@@ -212,18 +224,14 @@ def _info(image: Image, as_json: AsJson = False) -> None:
     \b
     image info images/out/cgi-1/cgi-1.uzip
     """
-
-    def work() -> None:
-        with browse.opened(image) as one:
-            facts = one.facts()
-        found = description(image)
-        size_bytes = image.stat().st_size
-        if as_json:
-            console.say_json(documents.info(image, size_bytes, facts, found))
-        else:
-            console.say(texts.info(image, size_bytes, facts, found))
-
-    _run(work, as_json=as_json)
+    with browse.opened(image) as one:
+        facts = one.facts()
+    found = description(image)
+    size_bytes = image.stat().st_size
+    if as_json:
+        console.say_json(documents.info(image, size_bytes, facts, found))
+    else:
+        console.say(texts.info(image, size_bytes, facts, found))
 
 
 @app.command("ls")
@@ -239,16 +247,12 @@ def _ls(
     image ls cgi.uzip
     image ls -l cgi.uzip /etc
     """
-
-    def work() -> None:
-        with browse.opened(image) as one:
-            nodes = browse.below(one.tree(), path)
-        if as_json:
-            console.say_json(documents.ls(nodes))
-        else:
-            console.say(texts.ls(nodes, long=long))
-
-    _run(work, as_json=as_json)
+    with browse.opened(image) as one:
+        nodes = browse.below(one.tree(), path)
+    if as_json:
+        console.say_json(documents.ls(nodes))
+    else:
+        console.say(texts.ls(nodes, long=long))
 
 
 @app.command("cat")
@@ -260,12 +264,8 @@ def _cat(
     \b
     image cat cgi.uzip /etc/passwd
     """
-
-    def work() -> None:
-        with browse.opened(image) as one:
-            browse.cat(one, path, console.raw_output())
-
-    _run(work, as_json=False)
+    with browse.opened(image) as one:
+        browse.cat(one, path, console.raw_output())
 
 
 @app.command("extract")
@@ -279,16 +279,12 @@ def _extract(
     \b
     image extract cgi.uzip /tmp/cgi
     """
-
-    def work() -> None:
-        with browse.opened(image) as one, console.progress() as emit:
-            tree = browse.extract(one, folder, emit)
-        if as_json:
-            console.say_json(documents.extract(folder, len(tree)))
-        else:
-            console.say(texts.extract(folder, len(tree)))
-
-    _run(work, as_json=as_json)
+    with browse.opened(image) as one, console.progress() as emit:
+        tree = browse.extract(one, folder, emit)
+    if as_json:
+        console.say_json(documents.extract(folder, len(tree)))
+    else:
+        console.say(texts.extract(folder, len(tree)))
 
 
 @app.command("verify")
@@ -306,16 +302,12 @@ def _verify(
     image verify images/out/cgi-1
     image verify --witness cgi.uzip             takes three times as long
     """
-
-    def work() -> None:
-        with console.progress() as emit:
-            found = verify(image, emit, witness=witness)
-        if as_json:
-            console.say_json(documents.verify(found))
-        else:
-            console.say(texts.verify(found))
-
-    _run(work, as_json=as_json)
+    with console.progress() as emit:
+        found = verify(image, emit, witness=witness)
+    if as_json:
+        console.say_json(documents.verify(found))
+    else:
+        console.say(texts.verify(found))
 
 
 @app.command("diff")
@@ -336,16 +328,12 @@ def _diff(
     image diff images/out/cgi-1 images/out/cgi-2
     image diff --bytes old.uzip new.uzip
     """
-
-    def work() -> None:
-        found = compare.compare(old, new, read=read)
-        travels = compare.travels(old, new) if with_bytes else {}
-        if as_json:
-            console.say_json(documents.diff(found, travels))
-        else:
-            console.say(texts.diff(found, travels))
-
-    _run(work, as_json=as_json)
+    found = compare.compare(old, new, read=read)
+    travels = compare.travels(old, new) if with_bytes else {}
+    if as_json:
+        console.say_json(documents.diff(found, travels))
+    else:
+        console.say(texts.diff(found, travels))
 
 
 @app.command("lint")
@@ -369,21 +357,17 @@ def _lint(
     image lint --recipe images/cgi.toml
     image lint images/out/cgi-1/cgi-1.uzip
     """
-    codes = [Exit.DONE]
-
-    def work() -> None:
-        options = _options(format=list(dict.fromkeys(formats or [])))
-        if path is not None and not path.is_dir():
-            judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
-        else:
-            judged = _judged_source(_recipe(recipe, path), options)
-        if as_json:
-            console.say_json(documents.lint(judged))
-        else:
-            console.say(texts.lint(judged))
-        codes.append(Exit.BUILD if judged.errors else Exit.DONE)
-
-    raise typer.Exit(console.run(work, as_json=as_json) or int(codes[-1]))
+    options = _options(format=list(dict.fromkeys(formats or [])))
+    if path is not None and not path.is_dir():
+        judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
+    else:
+        judged = _judged_source(_recipe(recipe, path), options)
+    if as_json:
+        console.say_json(documents.lint(judged))
+    else:
+        console.say(texts.lint(judged))
+    if judged.errors:
+        raise typer.Exit(int(Exit.BUILD))
 
 
 def _judged_image(path: Path, recipe: Recipe | None) -> lint.Judged:

@@ -1,21 +1,15 @@
-"""How a build looks: live on a terminal, JSON lines without one; the command's error boundary.
+"""How a build looks: live on a terminal, JSON lines without one.
 
 The only place of `image` that writes to stdout and stderr. Events go to stderr, results to stdout.
 """
 
-import errno
-import io
 import json
-import os
-import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from types import FrameType
 from typing import BinaryIO
 
 from rich.console import Console
@@ -31,20 +25,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from builder import documents
 from builder.documents import Document
 from slots import events
-from slots.errors import Exit, ProductError
 from slots.events import Emit
 
 _INTERVAL_S = 1.0
-_STDERR = 2
-_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-_UNUSABLE = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR}
-)
-_INTERRUPTED = 130
-_TERMINATED = 143
 _STEPS = {
     "scan": "reading the tree",
     "digest": "digests of the files",
@@ -83,93 +68,12 @@ def raw_output() -> BinaryIO:
     return sys.stdout.buffer
 
 
-def prepare_streams() -> None:
-    """Let no stream fail a command: one that is closed (`>&-`) is /dev/null, odd names are escaped.
-
-    Were it left closed, the next file that is opened would be the stdout of every tool we start.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
-    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def run(command: Callable[[], None], *, as_json: bool) -> int:
-    """Run a command; an expected failure is one line and a hint, anything else is a bug."""
-    with _ending_softly():
-        try:
-            command()
-            sys.stdout.flush()
-        except ProductError as error:
-            _say_error(error, as_json=as_json)
-            return int(error.exit_code)
-        except KeyboardInterrupt:
-            sys.stderr.write("image: interrupted, nothing is left behind\n")
-            return _INTERRUPTED
-        except _Terminated:
-            sys.stderr.write("image: terminated, nothing is left behind\n")
-            return _TERMINATED
-        except OSError as error:
-            return _fail_on_disk(error)
-        except Exception:  # noqa: BLE001 - the boundary: a bug keeps its traceback
-            sys.stderr.write(traceback.format_exc())
-            return int(Exit.INTERNAL)
-    return int(Exit.DONE)
-
-
-def _fail_on_disk(error: OSError) -> int:
-    """Tell of a stdout that takes no more, of a path that cannot be; the rest is a bug."""
-    if isinstance(error, BrokenPipeError):  # who reads us has gone (`| head`)
-        _forget_stdout()
-        return int(Exit.DONE)
-    if error.filename is None and error.errno in _UNWRITABLE:
-        _forget_stdout()
-        sys.stderr.write(f"image: the output cannot be written: {error.strerror}\n")
-        return int(Exit.INTERNAL)
-    if error.filename is not None and error.errno in _UNUSABLE:
-        sys.stderr.write(f"image: {os.fsdecode(error.filename)}: {error.strerror}\n")
-        return int(Exit.REFUSED)
-    sys.stderr.write("".join(traceback.format_exception(error)))
-    return int(Exit.INTERNAL)
-
-
-def _forget_stdout() -> None:
-    """Let what is still buffered not fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Terminated(BaseException):
-    """SIGTERM or SIGHUP came."""
-
-
-@contextmanager
-def _ending_softly() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a build as Ctrl-C does: children too, nothing left."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise _Terminated
-
-    kept = {one: signal.signal(one, end) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-def _say_error(error: ProductError, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(documents.error(error)) + "\n")
-    sys.stderr.write(f"image: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"  hint: {error.hint}\n")
+def complain(message: str, hint: str) -> None:
+    """Say on stderr why a command failed."""
+    sys.stderr.write(f"image: {message}\n")
+    if hint:
+        sys.stderr.write(f"    {hint}\n")
+    sys.stderr.flush()
 
 
 def _json_lines() -> Emit:
@@ -178,7 +82,9 @@ def _json_lines() -> Emit:
     lock = threading.Lock()
 
     def emit(event: events.Event) -> None:
-        with lock:
+        if isinstance(event, events.Failed):
+            return  # its error ends the command, which tells it
+        with lock, suppress(OSError):  # a reader who has gone does not end the work
             if isinstance(event, events.Progress):
                 key, now = (event.step, event.subject), time.monotonic()
                 if now - told_at.setdefault(key, now) < _INTERVAL_S:

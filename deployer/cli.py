@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 from deployer import console, documents, ending, options, packs, publish, releases, setup, users
 from deployer.confirm import confirm
@@ -363,12 +364,19 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    """Run it as typer itself would, but for a closed pipe: that is ours to tell."""
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        with get_command(app).make_context("deploy", [*arguments]) as context:
+            context.command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
     except TyperException as error:
-        raise ConfigError(error.format_message(), hint="see `deploy --help`") from error
+        asked = getattr(error, "ctx", None)
+        which = asked.command_path if asked else "deploy"
+        raise ConfigError(error.format_message(), hint=f"see `{which} --help`") from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    return int(Exit.DONE)
 
 
 @dataclass(frozen=True, slots=True)

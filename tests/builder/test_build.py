@@ -294,7 +294,7 @@ def test_a_killed_build_leaves_no_final_name_and_the_next_one_clears_up(
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_an_interrupted_build_ends_its_children_and_leaves_nothing(
     chroot: Path, tmp_path: Path, number: signal.Signals, status: int
@@ -305,6 +305,7 @@ def test_an_interrupted_build_ends_its_children_and_leaves_nothing(
     command = [
         sys.executable, "-c", "from builder.cli import main; main()", "build",
         "--source", str(chroot), "--output", f"{out}/", "--format", "squashfs", "--level", "22",
+        "--json",
     ]  # fmt: skip
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -314,8 +315,10 @@ def test_an_interrupted_build_ends_its_children_and_leaves_nothing(
             assert time.monotonic() < deadline
             time.sleep(0.01)
         child.send_signal(number)
-        _, said = child.communicate(timeout=20)
+        out_json, said = child.communicate(timeout=20)
     assert child.returncode == status
+    answer = json.loads(out_json)
+    assert (answer["schema"], answer["exit_code"]) == ("flipslot.error/1", status)
     assert "nothing is left behind" in said
     assert list(out.iterdir()) == []
     running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=False)

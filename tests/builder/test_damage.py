@@ -13,16 +13,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from builder import browse
 from builder.build import build
-from builder.cli import app
 from builder.opened.squashfs import SquashfsImage
 from builder.recipe import Packing
 from builder.tree import Kind
 from slots.errors import ProductError, Refused, VerificationError
 from slots.manifest import Codec, Format
+from tests.builder.command import image
 from tests.builder.conftest import order
 
 BLOCK = 2048
@@ -329,7 +328,7 @@ def test_every_command_says_what_is_wrong_with_a_damaged_image_and_exits_8(
         ["diff", path, tmp_path / "good.iso"],
         ["lint", path],
     ):
-        done = CliRunner().invoke(app, [str(one) for one in words])
+        done = image(*map(str, words))
         assert done.exit_code == 8, words
         assert "image: bad.iso: /a: lies where another directory does (block " in done.stderr
         assert "Traceback" not in done.stderr

@@ -5,16 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from builder import compare
 from builder.build import build
-from builder.cli import app
 from builder.diff import Travel, diff, travel
 from slots.errors import Refused
 from slots.index import Index, Piece, from_lines
 from slots.manifest import Format
 from slots.patch import Copy, Identity, Literal, Patch
+from tests.builder.command import image
 from tests.builder.conftest import order
 
 FORMATS: tuple[Format, ...] = ("uzip", "iso9660", "squashfs", "erofs")
@@ -137,7 +136,7 @@ def test_what_would_travel_is_told_from_the_indexes(
 ) -> None:
     old = _image(chroot, tmp_path / "old.img", "uzip")
     new = _image(changed, tmp_path / "new.img", "uzip")
-    done = CliRunner().invoke(app, ["diff", "--bytes", "--json", str(old), str(new)])
+    done = image("diff", "--bytes", "--json", str(old), str(new))
     answer = json.loads(done.stdout)
     assert answer["schema"] == "flipslot.diff/1"
     before, after = (
@@ -160,7 +159,7 @@ def test_releases_are_compared_by_their_folders(
         build(order(source, out, "uzip", "iso9660"), lambda _event: None).manifest.parent
         for source, out in ((chroot, tmp_path), (changed, tmp_path))
     ]
-    done = CliRunner().invoke(app, ["diff", "--bytes", *map(str, folders)])
+    done = image("diff", "--bytes", *map(str, folders))
     lines = done.stdout.splitlines()
     assert lines[:2] == ["- /usr/lib/empty", "+ /added"]
     assert "~ /etc/fifo: mode 0640 → 0600" in lines

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from builder.cli import app
+from tests.builder.command import image
 
 RECIPE = 'name = "cgi"\nsource = "chroot"\n'
 RUN = (
@@ -20,10 +19,6 @@ RUN = (
 )
 
 STRICT = {"PYTHONIOENCODING": "utf-8:strict"}  # as where the locale is not C
-
-
-def _image(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
 @pytest.fixture
@@ -45,13 +40,13 @@ def _run(redirected: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_closed_stream_ends_no_build(here: Path, closed: str) -> None:
     done = _run(closed, "build", "r.toml", "--no-cache", "--format", "squashfs", "--output", "i")
     assert done.returncode == 0, done.stderr
-    assert _image("verify", here / "i").exit_code == 0
+    assert image("verify", here / "i").exit_code == 0
 
 
 def test_a_full_stdout_is_told_in_one_line(here: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    assert _image("build", "r.toml", "--output", "i").exit_code == 0
+    assert image("build", "r.toml", "--output", "i").exit_code == 0
     for command in (["ls", "i"], ["cat", "i", "/etc/shadow"], ["info", "i", "--json"]):
         done = _run(">/dev/full", *command)
         assert done.returncode == 1
@@ -65,7 +60,7 @@ def test_a_chroot_whose_name_is_not_utf_8_is_built(here: Path, chroot: Path) -> 
         chroot.rename(odd)
     except OSError:
         pytest.skip("names are UTF-8 here")
-    done = _image("build", "--source", odd, "--output", "i", "--json")
+    done = image("build", "--source", odd, "--output", "i", "--json")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["release"]["name"] == "n-u"
     strict = _run("", "build", "--source", str(odd), "--output", f"{odd}.d/")
@@ -76,7 +71,7 @@ def test_a_chroot_whose_name_is_not_utf_8_is_built(here: Path, chroot: Path) -> 
 @pytest.mark.parametrize("name", [os.fsdecode(b"i\xff"), "i\nj", "i" * 250])
 def test_a_file_that_a_description_cannot_name_is_refused(here: Path, name: str) -> None:
     before = sorted(here.iterdir())
-    done = _image("build", "r.toml", "--output", name)
+    done = image("build", "r.toml", "--output", name)
     assert done.exit_code == 2, done.output
     assert "an image cannot be named" in done.stderr
     assert sorted(here.iterdir()) == before
@@ -85,7 +80,7 @@ def test_a_file_that_a_description_cannot_name_is_refused(here: Path, name: str)
 def test_an_output_that_is_a_symlink_is_left_alone(here: Path) -> None:
     (here / "old").write_text("mine")
     (here / "link").symlink_to("old")
-    done = _image("build", "r.toml", "--output", "link")
+    done = image("build", "r.toml", "--output", "link")
     assert done.exit_code == 2
     assert "link is a symlink to old" in done.stderr
     assert (here / "link").is_symlink()
@@ -94,14 +89,14 @@ def test_an_output_that_is_a_symlink_is_left_alone(here: Path) -> None:
 
 @pytest.mark.parametrize("version", ["x" * 300, "a b"])
 def test_a_version_that_is_no_name_is_refused(here: Path, version: str) -> None:
-    done = _image("build", "r.toml", "--output", f"{here}/out/", "--version", version)
+    done = image("build", "r.toml", "--output", f"{here}/out/", "--version", version)
     assert done.exit_code == 2, done.output
     assert "version: " in done.stderr
 
 
 def test_a_chroot_with_a_very_long_name_is_built(here: Path, chroot: Path) -> None:
     (here / ("n" * 250)).symlink_to(chroot)
-    done = _image("build", "--source", here / ("n" * 250), "--output", f"{here}/out/")
+    done = image("build", "--source", here / ("n" * 250), "--output", f"{here}/out/")
     assert done.exit_code == 0, done.output
 
 
@@ -109,7 +104,7 @@ def test_a_cache_inside_the_chroot_is_not_used(here: Path) -> None:
     source = here / "mine"
     source.mkdir()
     (source / "file").touch()
-    done = _image("build", "--source", source, "--cache", source / "c", "--output", here / "i")
+    done = image("build", "--source", source, "--cache", source / "c", "--output", here / "i")
     assert done.exit_code == 0, done.output
     assert "it lies inside the source" in done.stderr
     assert [one.name for one in source.iterdir()] == ["file"]
@@ -118,7 +113,7 @@ def test_a_cache_inside_the_chroot_is_not_used(here: Path) -> None:
 @pytest.mark.parametrize("empty", ["--source", "--output"])
 def test_an_empty_name_is_not_where_we_are(here: Path, empty: str) -> None:
     before = sorted(here.iterdir())
-    done = _image("build", "r.toml", empty, "")
+    done = image("build", "r.toml", empty, "")
     assert done.exit_code == 2
     assert f"{empty} is empty" in done.stderr
     assert sorted(here.iterdir()) == before
@@ -135,26 +130,26 @@ def test_an_empty_name_is_not_where_we_are(here: Path, empty: str) -> None:
 )
 def test_a_wrong_recipe_is_refused(here: Path, data: bytes, says: str) -> None:
     (here / "r2.toml").write_bytes(data)
-    done = _image("build", "r2.toml", "--output", "i")
+    done = image("build", "r2.toml", "--output", "i")
     assert done.exit_code == 2, done.output
     assert says in done.stderr
 
 
 def test_a_recipe_of_another_editor_is_read(here: Path) -> None:
     (here / "r2.toml").write_bytes(b"\xef\xbb\xbf" + RECIPE.replace("\n", "\r\n").encode())
-    assert _image("build", "r2.toml", "--output", "i").exit_code == 0
+    assert image("build", "r2.toml", "--output", "i").exit_code == 0
 
 
 @pytest.mark.usefixtures("here")
 def test_a_chroot_given_as_the_recipe_is_understood() -> None:
-    done = _image("build", "chroot")
+    done = image("build", "chroot")
     assert done.exit_code == 2
     assert "the recipe chroot is a folder" in done.stderr
     assert "--source chroot" in done.stderr
 
 
 def test_a_release_given_as_an_image_names_its_images(here: Path) -> None:
-    assert _image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
+    assert image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
     folder = str(here / "out/cgi-1")
     for command in (
         ["info", folder],
@@ -162,7 +157,7 @@ def test_a_release_given_as_an_image_names_its_images(here: Path) -> None:
         ["cat", folder, "x"],
         ["extract", folder, "x"],
     ):
-        done = _image(*command)
+        done = image(*command)
         assert done.exit_code == 2
         assert "out/cgi-1 is a folder, not an image" in done.stderr
         assert "out/cgi-1/cgi-1.uzip" in done.stderr
@@ -170,23 +165,23 @@ def test_a_release_given_as_an_image_names_its_images(here: Path) -> None:
 
 @pytest.mark.parametrize("behind", ["out/cgi-1/cgi-1.uzip", "out/cgi-1"])
 def test_a_release_is_found_behind_a_symlink(here: Path, behind: str) -> None:
-    assert _image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
+    assert image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
     (here / "latest").symlink_to(behind)
     for command in (["verify"], ["diff", behind]):
-        done = _image(*command, "latest")
+        done = image(*command, "latest")
         assert done.exit_code == 0, done.output
 
 
 def test_a_dangling_output_folder_is_told(here: Path) -> None:
     (here / "gone").symlink_to("nowhere")
-    done = _image("build", "r.toml", "--format", "uzip", "--format", "iso9660", "--output", "gone")
+    done = image("build", "r.toml", "--format", "uzip", "--format", "iso9660", "--output", "gone")
     assert done.exit_code == 2
     assert "it is a symlink to nowhere" in done.stderr
 
 
 @pytest.mark.usefixtures("here")
 def test_a_path_that_cannot_be_is_told_in_one_line() -> None:
-    done = _image("build", "r.toml", "--output", "x" * 300 + "/i")
+    done = image("build", "r.toml", "--output", "x" * 300 + "/i")
     assert done.exit_code == 2
     assert "File name too long" in done.stderr
     assert "Traceback" not in done.stderr
@@ -202,6 +197,19 @@ def test_ctrl_c_while_modules_are_loaded_leaves_no_traceback(package: str) -> No
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
+@pytest.mark.parametrize(
+    ("package", "redirected"), [("builder", ""), ("deployer", ""), ("builder", "2>&1")]
+)
+def test_a_reader_who_goes_away_ends_a_command_with_141(package: str, redirected: str) -> None:
+    program = f"from {package}.start import main; main()"
+    shell = f'{{ "$@" {redirected}; echo "status $?" >&3; }} 3>&2 | :'
+    command = [sys.executable, "-c", f"import time; time.sleep(0.3); {program}", "--help"]
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "status 141\n"
+
+
 def test_a_symlink_that_leads_to_itself_is_told_in_one_line(here: Path) -> None:
     (here / "loop").symlink_to("loop")
     for arguments in (
@@ -210,5 +218,5 @@ def test_a_symlink_that_leads_to_itself_is_told_in_one_line(here: Path) -> None:
         ["build", "r.toml", "--output", "loop"],
         ["build", "r.toml", "--output", "loop/i"],
     ):
-        done = _image(*arguments)
+        done = image(*arguments)
         assert (done.exit_code, "Traceback" in done.stderr) == (2, False), done.stderr

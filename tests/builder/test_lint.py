@@ -3,15 +3,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from builder.build import build
-from builder.cli import app
 from builder.lint import RULES, Finding, Limits, Severity, Waiver, judge, lint, summaries
 from builder.recipe import LintSettings, WaiverSettings
 from builder.tree import Kind, Node, Tree
 from slots.errors import BuildError
 from slots.events import Event, Notice
+from tests.builder.command import image
 from tests.builder.conftest import order
 from tests.builder.trees import make_socket
 
@@ -161,12 +160,12 @@ def test_the_command_tells_findings_of_a_directory_and_of_an_image(
     chroot: Path, tmp_path: Path
 ) -> None:
     make_socket(chroot, "log")
-    done = CliRunner().invoke(app, ["lint", str(chroot)])
+    done = image("lint", str(chroot))
     assert done.exit_code == 0
     assert "warning: socket: /log\n" in done.stdout
     assert "notice: set-id: /bin/sh (mode 4755, owner " in done.stdout
     build(order(chroot, tmp_path / "image"), lambda _event: None)
-    done = CliRunner().invoke(app, ["lint", "--json", str(tmp_path / "image")])
+    done = image("lint", "--json", str(tmp_path / "image"))
     answer = json.loads(done.stdout)
     assert answer["schema"] == "flipslot.lint/1"
     assert {"set-id", "mount-point-missing"} <= {one["code"] for one in answer["findings"]}
@@ -176,7 +175,7 @@ def test_the_command_tells_findings_of_a_directory_and_of_an_image(
 def test_an_error_makes_the_command_fail_with_9(chroot: Path) -> None:
     with (chroot / "huge").open("wb") as file:
         file.truncate(2**32)
-    done = CliRunner().invoke(app, ["lint", str(chroot)])
+    done = image("lint", str(chroot))
     assert done.exit_code == 9
     assert "error: file-size: /huge" in done.stdout
-    assert CliRunner().invoke(app, ["lint", "--format", "squashfs", str(chroot)]).exit_code == 0
+    assert image("lint", "--format", "squashfs", str(chroot)).exit_code == 0
