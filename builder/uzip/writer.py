@@ -1,41 +1,27 @@
 """Clusters → a uzip image that geom_uzip reads: docs/formats/uzip.md.
 
-Threads read and compress, the caller's thread writes. A job is several clusters, for handing over
-costs more than a small one is worth; no more are under way than the threads need, so that memory
-does not grow with the image. The place of the TOC is kept free, and
-it is written last. A cluster whose stream an earlier build left is neither read nor compressed.
+Threads make them what is stored (packing.py), the caller's thread writes. The place of the TOC is
+kept free, and it is written last.
 """
 
 import hashlib
-import threading
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-from builder.clusters import Recall, Recalled, Stored, Unread, ZeroRun, nothing_known
-from builder.uzip.codecs import Buffers, Codec, check_cluster_bytes
+from builder.clusters import Recall, Stored, ZeroRun, nothing_known
+from builder.uzip.codecs import Codec, check_cluster_bytes
 from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
+from builder.uzip.packing import Item, Packed, Work, pack, pad
 from slots.index import Piece, piece_digest
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES
-
-AHEAD = 3
-"""Jobs under way per thread."""
-
-JOB_CLUSTERS = 32
-JOB_BYTES = 2 << 20
-"""The most of a job."""
 
 SEARCH_STEPS = 1 << 28
 """The kernel finds what a reference means by a walk over the TOC: so many steps (a fraction of a
 second) are spent on references, the clusters that repeat beyond are stored again."""
 
 READ_BYTES = 1 << 20
-
-Item = bytes | ZeroRun | Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +63,9 @@ def write(
     check_cluster_bytes(codec, cluster_bytes)
     image = _Image(out, codec, cluster_bytes, count, 0 if store_all else SEARCH_STEPS)
     out.seek(image.end)
-    work = _Work(codec, level, bytes(cluster_bytes), recall, store_all)
+    work = Work(codec, level, bytes(cluster_bytes), recall, store_all)
     whole = _whole(clusters, count, cluster_bytes)
-    for items in _packed(work, whole, count, threads):
+    for items in pack(work, whole, count, threads):
         for item in items:
             if isinstance(item, ZeroRun):
                 image.elide(item.count)
@@ -104,178 +90,6 @@ def write(
     )
 
 
-class _Packed(NamedTuple):
-    """A cluster as it is stored at the start of a sector, and the digest of that.
-
-    The first `stream_bytes` of it are no padding. A cluster of zeros that need not be stored has
-    none.
-    """
-
-    stream_bytes: int
-    padded: bytes | memoryview
-    digest: str
-    key: bytes = b""
-    is_recalled: bool = False
-
-
-class _Todo(NamedTuple):
-    """A cluster that is yet to be compressed."""
-
-    item: bytes | Unread
-    key: bytes
-    must_store: bool
-
-
-_Job = list[ZeroRun | _Packed | _Todo]
-_Done = list[ZeroRun | _Packed]
-
-
-class _Work(NamedTuple):
-    """How clusters are compressed."""
-
-    codec: Codec
-    level: int
-    zeros: bytes
-    recall: Recall
-    store_all: bool
-
-
-def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
-    """Return a stream that starts at `start` filled up to the end of a sector.
-
-    A cluster that is longer than the codec's bound is refused by the kernel, and padding counts:
-    such a one stays as it is.
-    """
-    gap = -(start + len(stream)) % SECTOR_BYTES
-    if gap == 0:
-        return stream
-    padded = stream + codec.filler(gap)
-    return padded if len(padded) <= codec.bound(cluster_bytes) else stream
-
-
-def _packed(
-    work: _Work, items: Iterable[Item], count: int, threads: int
-) -> Iterator[Sequence[ZeroRun | _Packed]]:
-    """Recall, or read and compress in threads; yield in order."""
-    local = threading.local()
-
-    def start() -> None:
-        local.packer = _Packer(work)  # a zstd context serves one thread
-
-    def pack(job: _Job) -> _Done:
-        done: _Done = local.packer.pack(job)
-        return done
-
-    waiting: deque[_Done | Future[_Done]] = deque()
-    with ThreadPoolExecutor(threads, initializer=start) as pool:
-        try:
-            for job in _jobs(work, items, count):
-                done = [one for one in job if not isinstance(one, _Todo)]
-                waiting.append(done if len(done) == len(job) else pool.submit(pack, job))
-                while len(waiting) > AHEAD * threads or (waiting and _is_done(waiting[0])):
-                    yield _result(waiting.popleft())
-            while waiting:
-                yield _result(waiting.popleft())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Packer:
-    """What one thread needs: a context of the codec, and memory for a job that is used again."""
-
-    def __init__(self, work: _Work) -> None:
-        self._work = work
-        self._compress = work.codec.packer(work.level)
-        self._buffers: list[_Buffer] = []
-
-    def pack(self, job: _Job) -> _Done:
-        """Read and compress what is to be."""
-        data = self._read([one for one in job if isinstance(one, _Todo)])
-        streams = iter(self._compress([one for one in data if one]))
-        filled = iter(data)
-        return [
-            self._stored(one, next(streams) if next(filled) else b"")
-            if isinstance(one, _Todo)
-            else one
-            for one in job
-        ]
-
-    def _read(self, todos: Sequence[_Todo]) -> Buffers:
-        """Return the bytes of clusters; none for one of zeros that need not be stored."""
-        while len(self._buffers) < len(todos):
-            self._buffers.append(_Buffer(len(self._work.zeros)))
-        found: Buffers = []
-        for todo, buffer in zip(todos, self._buffers, strict=False):
-            data = todo.item if isinstance(todo.item, bytes) else buffer.read(todo.item)
-            is_stored = todo.must_store or data != self._work.zeros
-            found.append(data if is_stored else b"")
-        return found
-
-    def _stored(self, todo: _Todo, stream: bytes) -> _Packed:
-        if not stream:
-            return _Packed(0, b"", "", todo.key)
-        padded = pad(self._work.codec, stream, 0, len(self._work.zeros))
-        return _Packed(len(stream), padded, piece_digest(padded), todo.key)
-
-
-class _Buffer:
-    """A cluster in memory. What is behind `used` holds zeros."""
-
-    def __init__(self, cluster_bytes: int) -> None:
-        self._data = bytearray(cluster_bytes)
-        self._view = memoryview(self._data)
-        self._used = 0
-
-    def read(self, item: Unread) -> bytearray:
-        """Return a cluster; valid until the next is read."""
-        end = item.fill(self._view)
-        if end < self._used:
-            self._view[end : self._used] = bytes(self._used - end)
-        self._used = end
-        return self._data
-
-
-def _jobs(work: _Work, items: Iterable[Item], count: int) -> Iterator[_Job]:
-    """Gather clusters for a thread."""
-    most = max(1, min(JOB_CLUSTERS, JOB_BYTES // len(work.zeros)))
-    gathered: list[ZeroRun | _Todo] = []
-    held = 0
-    for one in _marked(work, items, count):
-        gathered.append(one)
-        held += not isinstance(one, ZeroRun)
-        if held == most:
-            yield _recalled(work, gathered)
-            gathered, held = [], 0
-    if gathered:
-        yield _recalled(work, gathered)
-
-
-def _recalled(work: _Work, items: list[ZeroRun | _Todo]) -> _Job:
-    """Put what an earlier build stored in the place of what is yet to be compressed."""
-    if work.recall is nothing_known:
-        return list(items)
-    keys = [b"" if isinstance(one, ZeroRun) else one.key for one in items]
-    found = work.recall(keys)
-    return [
-        one if isinstance(one, ZeroRun) or known is None else _as_packed(one, known)
-        for one, known in zip(items, found, strict=True)
-    ]
-
-
-def _as_packed(todo: _Todo, known: Recalled) -> _Todo | _Packed:
-    if todo.must_store and not known.stored:
-        return todo
-    return _Packed(known.stream_bytes, known.stored, known.digest, todo.key, is_recalled=True)
-
-
-def _is_done(job: "_Done | Future[_Done]") -> bool:
-    return not isinstance(job, Future) or job.done()
-
-
-def _result(job: "_Done | Future[_Done]") -> _Done:
-    return job.result() if isinstance(job, Future) else job
-
-
 def _whole(clusters: Iterable[Item], count: int, cluster_bytes: int) -> Iterator[Item]:
     """Pass on what comes, if it is what was said."""
     at = 0
@@ -286,27 +100,6 @@ def _whole(clusters: Iterable[Item], count: int, cluster_bytes: int) -> Iterator
         yield item
     if at != count:
         raise ValueError(f"{at} clusters came, not {count}")
-
-
-def _marked(work: _Work, items: Iterable[Item], count: int) -> Iterator[ZeroRun | _Todo]:
-    """Yield each cluster with its key, and whether it is stored even if it holds zeros.
-
-    The last cluster is: the kernel reads an elided last cluster as an error
-    (docs/formats/uzip.md).
-    """
-    has_keys = work.recall is not nothing_known
-    at = 0
-    for item in items:
-        if not isinstance(item, ZeroRun):
-            at += 1
-            key = item.key() if has_keys and not isinstance(item, bytes) else b""
-            yield _Todo(item, key, work.store_all or at == count)
-            continue
-        at += item.count
-        stored = item.count if work.store_all else int(at == count)
-        if run := item.count - stored:
-            yield ZeroRun(run)
-        yield from repeat(_Todo(work.zeros, b"", must_store=True), stored)
 
 
 class _Image:
@@ -332,7 +125,7 @@ class _Image:
         self.toc.extend(array("Q", (self.end,)) * run)
         self.elided += run
 
-    def add(self, packed: _Packed) -> None:
+    def add(self, packed: Packed) -> None:
         """Store a cluster, or refer to an earlier one."""
         self.recalled += packed.is_recalled
         if not packed.padded:
@@ -361,7 +154,7 @@ class _Image:
             and first < self._steps_left
         )
 
-    def _store(self, packed: _Packed) -> None:
+    def _store(self, packed: Packed) -> None:
         data, digest = packed.padded, packed.digest
         if self.end % SECTOR_BYTES:  # behind one that could not be padded: meet the sectors again
             stream = bytes(data[: packed.stream_bytes])

@@ -21,7 +21,7 @@ from builder.iso9660.stream import clusters
 from builder.normalise import Rules, normalise
 from builder.scan import scan
 from builder.tree import Kind, Node, Tree
-from builder.uzip import writer
+from builder.uzip import packing
 from builder.uzip.codecs import codec_of
 from slots.events import Event
 from tests.bench import peers
@@ -251,7 +251,7 @@ class Packer:
 
     def stored_bytes(self, data: bytes, start: int) -> int:
         """Return the length of a cluster that is stored at `start`."""
-        return len(writer.pad(self._codec, self._compress(data), start, CLUSTER_BYTES))
+        return len(packing.pad(self._codec, self._compress(data), start, CLUSTER_BYTES))
 
     def next_start(self, key: bytes, data: bytes, start: int) -> int:
         """Return where in a sector the next cluster begins."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.clusters import Cluster, ZeroRun
-from builder.uzip import writer
+from builder.uzip import packing, writer
 from builder.uzip.codecs import CODECS, codec_of
 from slots.errors import ConfigError
 from slots.index import piece_digest
@@ -249,7 +249,7 @@ def test_no_more_clusters_are_taken_than_are_under_way() -> None:
         on_progress=on_progress,
     )
     assert done == 1000
-    assert most <= (3 * writer.AHEAD + 1) * writer.JOB_CLUSTERS
+    assert most <= (3 * packing.AHEAD + 1) * packing.JOB_CLUSTERS
 
 
 @pytest.mark.parametrize("count", [1, 3])
