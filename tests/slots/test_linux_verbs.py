@@ -271,6 +271,23 @@ def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_pat
     assert host.probe().status(A).damaged
 
 
+def test_a_proof_does_not_outlive_a_write_between_two_mounts(host: Host, tmp_path: Path) -> None:
+    device, point = host.slots.slot(A).device, host.slots.slot(A).mount_point
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        assert host.do(Mount(A, "squashfs"), token).status == 0
+        assert host.probe().status(A).proven
+    mounting = ("mount", "-t", "squashfs", "-o", "ro", device, point)
+    inside(host, "umount", point)
+    inside(host, *mounting)
+    writes = "dd of='$1' bs=512 seek=140 count=1 if=/dev/urandom conv=notrunc,fsync 2>/dev/null"
+    inside(host, "umount", point)
+    inside(host, "sh", "-c", writes.replace("$1", device))
+    inside(host, *mounting)  # it gets the number of the mount before it
+    assert host.probe().status(A).mounted
+    assert not host.probe().status(A).proven
+
+
 def test_a_half_written_slot_cannot_be_mounted_by_anyone(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     point = tmp_path / "by-hand"

@@ -141,13 +141,17 @@ proof_holds() { # of the chosen slot, after look
     get "$SLOT.proof" boot_id && [ "$got" = "$boot_id" ] || return 1
     get "$SLOT.proof" device && [ "$got" = "$device_id" ] || return 1
     get "$SLOT.proof" mount || :
-    [ "$got" = "$MOUNT_ID" ]
+    [ "$got" = "$MOUNT_ID" ] || return 1
+    device_writes
+    get "$SLOT.proof" writes || :
+    [ "$got" = "$device_writes" ]
 }
 
-note_proof() { # SHA256 AT: for the slot as it was looked at
+note_proof() { # SHA256 AT: for the slot as it was looked at, and $device_writes when that began
     boot_id
     device_id
-    put "$SLOT.proof" "sha256=$1" "boot_id=$boot_id" "device=$device_id" "mount=$MOUNT_ID" "at=$2"
+    put "$SLOT.proof" "sha256=$1" "boot_id=$boot_id" "device=$device_id" "mount=$MOUNT_ID" \
+        "writes=$device_writes" "at=$2"
 }
 
 # shellcheck disable=SC2086,SC2017 # DIRECT is one word or none; whole megabytes are meant

@@ -82,6 +82,8 @@ device_id() { # $device_id: a node's number may change when GEOM tastes again, i
     device_id=$DEVICE:$device_size
 }
 
+device_writes() { device_writes=''; } # nothing in base counts them for one partition
+
 device_names() { # $device_names: the device as labels and partition know it, a blank around each
     device_names=" ${DEVICE#/dev/} "
     device_provider=${DEVICE#/dev/}

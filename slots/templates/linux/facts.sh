@@ -20,6 +20,11 @@ device_size() { # $device_size, bytes
     device_size=$(blockdev --getsize64 "$DEVICE" 2>/dev/null) || device_size=0
 }
 
+device_writes() { # $device_writes: sectors that were ever written to it; a mount's id comes again, this does not
+    device_writes=''
+    { read -r _ _ _ _ _ _ device_writes _ <"/sys/dev/block/$device_id/stat"; } 2>/dev/null || :
+}
+
 directory_device() { # DIR: $directory_device, MAJOR:MINOR of the filesystem that a path lookup meets
     directory_device=$(stat -c %d -- "$1" 2>/dev/null) || directory_device=
     [ -n "$directory_device" ] || return 0

@@ -16,6 +16,8 @@ device_size() { # $device_size, bytes
     device_size=$(stat -L -c %s -- "$DEVICE" 2>/dev/null) || device_size=0
 }
 
+device_writes() { device_writes=''; }
+
 look() { # a mount is the folder and the record that it was made whole
     HERE=no NOTE='' ELSEWHERE='' MOUNT_ID=''
     get "$SLOT.mounted" device || return 0
