@@ -159,7 +159,7 @@ class Cache:
         try:
             yield connection
         except (sqlite3.Error, OSError) as error:
-            self.emit(Notice(f"building without the cache: {error}"))
+            self.emit(Notice(f"building without the cache: {_why(error)}"))
             with suppress(sqlite3.Error):
                 connection.rollback()
             self.connection = None
@@ -196,7 +196,7 @@ def _connected(folder: Path, emit: Emit) -> sqlite3.Connection | None:
                 path.with_name(path.name + one).unlink(missing_ok=True)
             return _connection(path)
     except (sqlite3.Error, OSError) as error:
-        emit(Notice(f"building without the cache in {folder}: {error}"))
+        emit(Notice(f"building without the cache in {folder}: {_why(error)}"))
         return None
 
 
@@ -262,3 +262,7 @@ def _signed(inode: int) -> int:
 
 def _today() -> int:
     return int(time.time()) // _DAY_S
+
+
+def _why(error: sqlite3.Error | OSError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

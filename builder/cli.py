@@ -17,6 +17,7 @@ from builder.build import Order, build, default_threads
 from builder.description import description
 from builder.formats import FORMATS
 from builder.garbage import uncollected
+from builder.places import MANIFEST
 from builder.recipe import NAME, NAME_MAX, Cluster, Packing, Recipe, read_recipe, recipe_of
 from builder.reproduce import build_checked
 from builder.verify import verify
@@ -358,7 +359,7 @@ def _lint(
     image lint images/out/cgi-1/cgi-1.uzip
     """
     options = _options(format=list(dict.fromkeys(formats or [])))
-    if path is not None and not path.is_dir():
+    if path is not None and (not path.is_dir() or (path / MANIFEST).is_file()):
         judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
     else:
         judged = _judged_source(_recipe(recipe, path), options)

@@ -150,6 +150,8 @@ def travels(old: Path, new: Path) -> dict[Format, Travel]:
 
 def _needed(path: Path) -> Description:
     found = description(path)
+    if found is None and not path.exists():
+        raise Refused(f"there is no {path}", hint="name an image, or the folder of a release")
     if found is None:
         raise Refused(
             f"no release.json describes {path}",

@@ -24,6 +24,8 @@ class Description:
 
 def description(path: Path) -> Description | None:
     """Return the release of a folder, or of the artefact in a file, also behind a symlink."""
+    if path.name == places.MANIFEST and path.is_file():
+        path = path.parent
     if path.is_dir():
         release = _release(path / places.MANIFEST)
         return None if release is None else Description(release, path, release.artefacts)

@@ -23,7 +23,7 @@ def build(built: Built) -> Iterator[str]:
     """Say what was built, an artefact a line."""
     release, folder = built.release, built.manifest.parent
     what = "" if built.is_new else " (was there already, the same to the byte)"
-    yield f"{release.label}: {release.entries:,} entries, {size(release.content_bytes)}{what}"
+    yield f"{release.label}: {_entries(release.entries)}, {size(release.content_bytes)}{what}"
     for one in release.artefacts:
         packing = f"{one.codec} {one.level}" if one.level else one.codec
         yield f"  {folder / one.file}  {size(one.size_bytes)}  {packing}  {one.sha256}"
@@ -42,7 +42,7 @@ def info(image: Path, size_bytes: int, facts: Facts, found: Description | None) 
         yield "  no release.json describes it"
         return
     release = found.release
-    yield f"  release {release.label} ({release.id}), {release.entries:,} entries"
+    yield f"  release {release.label} ({release.id}), {_entries(release.entries)}"
     yield f"  sha256 {found.artefacts[0].sha256}"
 
 
@@ -64,7 +64,7 @@ def _long(node: Node) -> str:
 
 def extract(folder: Path, entries: int) -> Iterator[str]:
     """Say how much was unpacked, and where."""
-    yield f"{folder}: {entries:,} entries"
+    yield f"{folder}: {_entries(entries)}"
 
 
 def verify(found: Description) -> Iterator[str]:
@@ -99,8 +99,9 @@ def _travel(name: Format, one: Travel) -> str:
     table = f", a table of {one.table_bytes:,}" if one.table_bytes else ""
     return (
         f"{name}: {size(one.total_bytes)} would travel of {size(one.image_bytes)}: "
-        f"{one.new_pieces:,} new pieces of {one.piece_bytes:,} bytes{table}; "
-        f"a pack of {one.pack_bytes:,} bytes, {one.moves:,} moves, {one.copies:,} of them copies"
+        f"{_counted(one.new_pieces, 'new piece')} of {one.piece_bytes:,} bytes{table}; "
+        f"a pack of {one.pack_bytes:,} bytes, {_counted(one.moves, 'move')}, "
+        f"{one.copies:,} of them copies"
     )
 
 
@@ -111,7 +112,7 @@ def lint(judged: Judged) -> Iterator[str]:
         yield f"{one.severity}: {one.code}: {shown(one.path)}{detail}"
     for waiver in judged.unused:
         yield f"notice: {unused(waiver)}"
-    yield f"{len(judged.findings):,} findings, {len(judged.waived):,} waived"
+    yield f"{_counted(len(judged.findings), 'finding')}, {len(judged.waived):,} waived"
 
 
 def size(count_bytes: int) -> str:
@@ -120,3 +121,11 @@ def size(count_bytes: int) -> str:
         if count_bytes >= scale:
             return f"{count_bytes / scale:.1f} {unit}"
     return f"{count_bytes} bytes"
+
+
+def _entries(count: int) -> str:
+    return f"{count:,} entry" if count == 1 else f"{count:,} entries"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -29,6 +29,8 @@ def verify(path: Path, emit: Emit, *, witness: bool = False) -> Description:
     `witness`: let pycdlib read the entries of ISO 9660 too (builder/opened/witness.py).
     """
     found = description(path)
+    if found is None and not path.exists():
+        raise Refused(f"there is no {path}", hint="name an image, or the folder of a release")
     if found is None:
         raise Refused(
             f"no release.json describes {path}",

@@ -22,7 +22,7 @@ from deployer.publish import Published
 from deployer.rollout import Outcome
 from deployer.setup import Offer, SetupResult
 from deployer.status import StatusRow, status_notes, status_rows, status_table
-from deployer.wording import counted, megabytes
+from deployer.wording import counted, megabytes, size
 from slots.actions import Action, Restart
 from slots.errors import Exit
 from slots.manifest import Release
@@ -78,7 +78,7 @@ def show_result(result: Result) -> None:
         console, (*result.outcomes, *result.proposal.refusals, *result.proposal.unreachable)
     )
     _show_spared(console, result.proposal)
-    if result.whole_bytes:
+    if result.whole_bytes and result.travelled_bytes:
         _line(console, _travelled(result))
     _line(console, f"{_how_it_ended(result)} (exit {result.status})", style="bold")
 
@@ -175,11 +175,11 @@ def show_pack(pack: Pack) -> None:
     """Show a pack that was made."""
     facts = pack.facts
     console = _page()
-    _line(console, f"{pack.path}  {megabytes(facts.size_bytes)}  {facts.sha256}")
+    _line(console, f"{pack.path}  {size(facts.size_bytes)}  {facts.sha256}")
     _line(
         console,
-        f"    {megabytes(facts.literal_bytes)} of {megabytes(facts.new.size_bytes)} are new, "
-        f"{megabytes(facts.copied_bytes)} are copied, {counted(facts.moves, 'move')}",
+        f"    {size(facts.literal_bytes)} of {size(facts.new.size_bytes)} are new, "
+        f"{size(facts.copied_bytes)} are copied, {counted(facts.moves, 'move')}",
     )
 
 
@@ -187,8 +187,8 @@ def show_published(to: Path, laid: Sequence[Published]) -> None:
     """Show what lies in the folder of a mirror now."""
     console = _page()
     for one in laid:
-        size, there = megabytes(one.object.size_bytes), "  was there" if one.was_there else ""
-        _line(console, f"{to / one.object.sha256}  {size}  {one.object.what}{there}")
+        amount, there = size(one.object.size_bytes), "  was there" if one.was_there else ""
+        _line(console, f"{to / one.object.sha256}  {amount}  {one.object.what}{there}")
 
 
 def show_status(fleet: Fleet, probed: Probed, known: Sequence[Release]) -> None:

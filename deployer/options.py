@@ -29,7 +29,7 @@ Image = Annotated[
     typer.Option(
         "--image",
         metavar="RELEASE|FILE",
-        help="A release's folder, NAME, NAME-VERSION, or an image file. Default: the newest.",
+        help="A release's folder, NAME-VERSION, NAME, id, or an image file. Default: the newest.",
     ),
 ]
 Set = Annotated[

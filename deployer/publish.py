@@ -49,6 +49,8 @@ def publish(
     new: FoundRelease, olds: Iterable[FoundRelease], out: Path, to: Path, emit: Emit
 ) -> tuple[Published, ...]:
     """Lay the artefacts and the packs into a folder; what is there and whole stays as it is."""
+    if to.exists() and not to.is_dir():
+        raise ConfigError(f"{to} is a file", hint="name the folder of a mirror")
     try:
         to.mkdir(parents=True, exist_ok=True)
         laid = tuple(_lay(one, to, emit) for one in _objects(new, olds, out, emit))

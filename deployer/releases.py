@@ -70,14 +70,17 @@ def _described(path: Path) -> Path:
 
 
 def _by_name(wanted: str, out: Path) -> FoundRelease:
-    """Return a release by NAME-VERSION, or the newest by NAME."""
+    """Return a release by NAME-VERSION, the newest by NAME, or one by its id."""
     if "/" not in wanted and (out / wanted / MANIFEST).is_file():
         return FoundRelease(_read(out / wanted / MANIFEST), out / wanted)
     if any(release.name == wanted for release in known(out)):
         return _newest(out, wanted)
+    for one in found(out):
+        if one.release.id == wanted:
+            return one
     raise ConfigError(
         f"there is no release {wanted}",
-        hint=f"give a release's folder, its name in {out}, or an image file",
+        hint=f"give a release's folder, its name or id in {out}, or an image file",
     )
 
 

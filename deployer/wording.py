@@ -8,6 +8,11 @@ def megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1_000_000:.1f} MB"
 
 
+def size(size_bytes: int) -> str:
+    """Return a size that may be small."""
+    return f"{size_bytes / 1000:.1f} kB" if size_bytes < 1_000_000 else megabytes(size_bytes)
+
+
 def percent(part: int, whole: int) -> int:
     """Return how full something is, 100 only when it is really full."""
     return min(99, part * 100 // whole) if part < whole else 100

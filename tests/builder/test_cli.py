@@ -123,3 +123,20 @@ def test_a_folder_that_holds_something_is_not_extracted_into(built: Path, tmp_pa
 def test_a_damaged_image_is_8(built: Path) -> None:
     built.write_bytes(built.read_bytes()[:-4096] + bytes(4095) + b"x")
     assert image("verify", built).exit_code == 8
+
+
+def test_what_verify_is_given_may_be_the_description_and_must_exist(
+    chroot: Path, tmp_path: Path
+) -> None:
+    assert image("build", "--source", chroot, "--output", f"{tmp_path}/out/").exit_code == 0
+    (release,) = (tmp_path / "out").iterdir()
+    assert image("verify", release / "release.json").exit_code == 0
+    done = image("verify", tmp_path / "gone")
+    assert (done.exit_code, f"there is no {tmp_path}/gone" in done.stderr) == (2, True)
+    done = image("lint", release)
+    assert (done.exit_code, "is a folder, not an image" in done.stderr) == (2, True)
+
+
+def test_one_of_a_thing_is_no_plural(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    assert "1 finding, 0 waived" in image("lint", tmp_path).stdout

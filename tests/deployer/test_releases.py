@@ -75,6 +75,7 @@ def test_a_release_is_named_by_name_folder_or_manifest(out: Path) -> None:
         find("cgi-1", out),
         find(str(out / "cgi-1"), out),
         find(f"{out}/cgi-1/release.json", out),
+        find(find("cgi-1", out).release.id, out),
     )
     assert {found.release.version for found in named} == {"1"}
     assert {found.path(found.release.artefacts[0]) for found in named} == {out / "cgi-1/cgi.erofs"}

@@ -100,7 +100,9 @@ def in_shell(request: pytest.FixtureRequest, tmp_path: Path) -> Frontend:
 
 
 def test_every_verb_works_in_each_shell(in_shell: Frontend) -> None:
-    assert "slotctl rollback" in in_shell.done("--help")
+    told = in_shell.done("--help")
+    assert "slotctl rollback" in told
+    assert "\n    --confirm-within N " in told
     assert in_shell.slotctl("dance").returncode == 2
     assert in_shell.slotctl("status", "none").returncode == 2
     assert "slot A: r1 (squashfs)" in in_shell.done("status")

@@ -350,13 +350,20 @@ release() { # PATH: if it is ours
     rm -f -- "$1"
 }
 
+claimed() { # who has the lock, and for how long
+    case $claim_since in
+        '' | *[!0-9]*) claim_age='' ;;
+        *) claim_age=", for $(($(date +%s) - claim_since)) s" ;;
+    esac
+    echo "set $SET is locked by $claim_holder (pid $claim_pid$claim_age)"
+}
+
 need_lock() { # TOKEN
     if ! read_claim "$RECORDS/$SET.lock"; then
         taken_away "$1"
     elif [ "$claim_token" != "$1" ]; then
         fired_on "$1"
-        ! claim_lives || occupied \
-            "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+        ! claim_lives || occupied "$(claimed)"
         taken_away "$1"
     fi
     claim_lives || lost "the lock of set $SET ended: process $claim_pid, which held it, died"

@@ -1,14 +1,14 @@
 # slotctl: the verbs for whoever sits at the frontend. Plain words go to stdout, errors to stderr.
 slotctl_help() {
-cat <<END
+sed 's/^|//' <<END
 slotctl - the slots of this frontend: $SETS
 
 slotctl status [SET]      what the slots hold, and which of them serves
 slotctl verify [SET]      reads both slots whole and compares them with their records
 slotctl flip SET A|B      proves that slot, tries it, serves it, restarts and drains by the rules, checks;
-                          what fails a required check is taken back
+|                          what fails a required check is taken back
 slotctl rollback [SET]    the same with the slot that does not serve, unless it was judged bad
-    --confirm-within N    of these two: back again by itself unless \`slotctl confirm\` comes within N s
+|    --confirm-within N    of these two: back again by itself unless \`slotctl confirm\` comes within N s
 slotctl confirm [SET]     what serves is to stay: stops the guard
 slotctl guard [SET]       waits like a guard whose process was killed, then goes back
 slotctl boot [SET]        at boot, before the services: proves, mounts, serves
@@ -51,8 +51,12 @@ slotctl_main() { # VERB [SET] [A|B] [--confirm-within N]
             ;;
         status | verify | boot | stop) ;;
         flip | rollback | confirm | guard) ;;
-        *)
+        wrong | '')
             slotctl_help >&2
+            exit 2
+            ;;
+        *)
+            echo "slotctl: there is no command '$1' (slotctl --help)" >&2
             exit 2
             ;;
     esac
@@ -161,8 +165,7 @@ slotctl_lock() { # FOR: as any deployer, for as long as this process lives
     need_records
     new_token
     own_token=$new_token
-    claim "$RECORDS/$SET.lock" "$own_token" "slotctl $1" || occupied \
-        "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+    claim "$RECORDS/$SET.lock" "$own_token" "slotctl $1" || occupied "$(claimed)"
     own_lock=yes
 }
 

@@ -9,8 +9,7 @@ verb_lock() { # TOKEN HOLDER
 take_lock() { # TOKEN HOLDER
     need_records
     own_token=$1
-    claim "$RECORDS/$SET.lock" "$1" "$2" || occupied \
-        "set $SET is locked by $claim_holder (pid $claim_pid since $claim_since)"
+    claim "$RECORDS/$SET.lock" "$1" "$2" || occupied "$(claimed)"
     own_lock=yes
     say locked "$1"
 }
