@@ -32,6 +32,7 @@ from slots.calls import (
     rule_function,
     trial_function,
 )
+from slots.functions import Part, joined, parts, reached
 from slots.platform import PLATFORMS, Platform
 from slots.slot import InnerMount, SlotSet
 
@@ -62,12 +63,10 @@ def command_line(n_bytes: int) -> str:
 
 def script(platform: Platform | None, slots: SlotSet, call_: str, nonce: str) -> bytes:
     """Return the whole script; without a platform it can probe alone, and asks uname first."""
-    verbs = universal_library() if platform is None else library(platform)
     # The last line starts it: one that was cut off defines a few functions and does nothing.
-    text = (
-        f"NONCE={checked(nonce)}\n{prelude(slots)}\n\n{verbs}\n"
-        f"flipslot_call() {{\n{call_}\n}}\ntrap 'finish \"$?\"' EXIT; flipslot_main\n"
-    )
+    start = f"flipslot_call() {{\n{call_}\n}}\ntrap 'finish \"$?\"' EXIT; flipslot_main\n"
+    verbs = reached(_universal() if platform is None else _library(platform), start)
+    text = f"NONCE={checked(nonce)}\n{prelude(slots)}\n\n{verbs}\n{start}"
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -111,21 +110,31 @@ def _mount_words(mount: InnerMount) -> tuple[str, ...]:
 
 def library(platform: Platform) -> str:
     """Return the sh library of a platform: its PATH and all verbs."""
-    return _settings(platform) + _source((*CORE, *platform.facts, *platform.verbs, *VERBS))
+    return joined(_library(platform))
 
 
-def universal_library() -> str:
+def _library(platform: Platform) -> list[Part]:
+    files_ = _files((*CORE, *platform.facts, *platform.verbs, *VERBS))
+    return [Part("", _settings(platform)), *files_]
+
+
+def _universal() -> list[Part]:
     """Return a library that can only probe, for a host of which nothing is known yet."""
-    branches = "".join(
-        f"{platform.uname})\n{_settings(platform)}{_source(platform.facts)};;\n"
+    branches = [
+        part
         for platform in PLATFORMS.values()
         if platform.uname
-    )
+        for part in (
+            Part("", f"{platform.uname})\n{_settings(platform)}"),
+            *_files(platform.facts),
+            Part("", ";;\n"),
+        )
+    ]
     unknown = (
         "*)\nneed_rights() { "
-        'refuse "uname -s says $(uname -s): there is no library for that"; };;\n'
+        'refuse "uname -s says $(uname -s): there is no library for that"; };;\nesac\n'
     )
-    return f"{_source(CORE)}case $(uname -s) in\n{branches}{unknown}esac\n"
+    return [*_files(CORE), Part("", "case $(uname -s) in\n"), *branches, Part("", unknown)]
 
 
 def render(template: str, **values: object) -> str:
@@ -184,9 +193,9 @@ def _template(name: str) -> str:
     return (files("slots") / "templates" / name).read_text(encoding="utf-8")
 
 
-@cache
 def _source(names: tuple[str, ...]) -> str:
-    """Return these library files as they travel: without what is for readers alone."""
-    lines = (line.strip() for name in names for line in _template(name).splitlines())
-    kept = (line for line in lines if not line.startswith("#") or "shellcheck" in line)
-    return "".join(f"{line}\n" for line in kept if line)
+    return joined(_files(names))
+
+
+def _files(names: tuple[str, ...]) -> list[Part]:
+    return [part for name in names for part in parts(_template(name))]

@@ -12,7 +12,15 @@ from slots.linux import Linux
 from slots.platform import PLATFORMS
 from slots.slot import InnerMount, MountKind
 from tests.slots.hosts import SHELLS
-from tests.slots.test_libraries import NASTY, ON_PURPOSE, SERVICES, SET, TOKEN, reviewed
+from tests.slots.test_libraries import (
+    NASTY,
+    ON_PURPOSE,
+    SERVICES,
+    SET,
+    TOKEN,
+    functions_of,
+    reviewed,
+)
 
 PLAIN = replace(SET, mounts=(InnerMount(MountKind.DEVFS, "dev"),), services=SERVICES)
 SLOTCTL = Linux().slotctl
@@ -91,7 +99,8 @@ def test_shellcheck_finds_nothing_in_what_provisioning_sends(name: str) -> None:
         hooks.install_call(platform, TOKEN, file),
         hooks.enable_call(platform, TOKEN),
     )
-    call = "\n".join((asked, *(one.splitlines()[-1] for one in does)))
+    whole = f": {' '.join(functions_of(name))}"
+    call = "\n".join((asked, *(one.splitlines()[-1] for one in does), whole))
     done = subprocess.run(
         ("shellcheck", "-s", "sh", "-e", ON_PURPOSE, "-"),
         input=scripts.script(platform, SET, call, TOKEN),

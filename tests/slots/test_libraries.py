@@ -133,7 +133,13 @@ def some_calls(platform_name: str) -> dict[str, str]:
 @pytest.fixture(params=[*PLATFORMS, "universal"])
 def script(request: pytest.FixtureRequest) -> bytes:
     platform = PLATFORMS.get(request.param)
-    return scripts.script(platform, SET, calls.probe_call(), NONCE)
+    if platform is None:
+        return scripts.script(None, SET, calls.probe_call(), NONCE)
+    return scripts.script(platform, SET, f": {' '.join(functions_of(platform.name))}", NONCE)
+
+
+def functions_of(name: str) -> list[str]:
+    return re.findall(r"^([a-z_0-9]+)\(\)", scripts.library(PLATFORMS[name]), re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
@@ -145,7 +151,7 @@ def test_every_platform_has_the_same_verbs(name: str) -> None:
 
 @pytest.mark.parametrize("name", PLATFORMS)
 def test_no_function_is_defined_twice(name: str) -> None:
-    functions = re.findall(r"^([a-z_0-9]+)\(\)", scripts.library(PLATFORMS[name]), re.MULTILINE)
+    functions = functions_of(name)
     assert len(functions) == len(set(functions))
 
 
@@ -190,13 +196,28 @@ def test_shellcheck_finds_nothing(script: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", PLATFORMS)
-def test_a_script_stays_small_as_it_travels(name: str) -> None:
-    packed = gzip.compress(scripts.script(PLATFORMS[name], SET, calls.probe_call(), NONCE))
-    assert len(packed) < 30_000  # dd reads it byte by byte: about a millisecond for each kilobyte
+def test_only_what_a_call_reaches_travels(name: str) -> None:
+    platform = PLATFORMS[name]
+    whole = len(gzip.compress(scripts.library(platform).encode()))
+    assert whole < 30_000
+    packed = {
+        verb: len(gzip.compress(scripts.script(platform, SET, call, NONCE)))
+        for verb, call in some_calls(name).items()
+    }
+    assert packed["check"] < whole / 5
+    assert packed["lock-and-probe"] < whole / 2
+    assert max(packed.values()) < whole * 2 / 3
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_no_function_of_a_library_is_taken_for_a_line_of_all(name: str) -> None:
+    script = scripts.script(PLATFORMS[name], SET, "", NONCE).decode()
+    assert len(script) < 12_000
+    assert not re.search(r"^verb_", script, re.MULTILINE)
 
 
 def test_the_script_for_a_host_that_nobody_knows_stays_small() -> None:
-    assert len(scripts.script(None, SET, calls.probe_call(), NONCE)) < 36_000
+    assert len(scripts.script(None, SET, calls.probe_call(), NONCE)) < 30_000
 
 
 @pytest.mark.parametrize("name", PLATFORMS)

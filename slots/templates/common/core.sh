@@ -4,7 +4,7 @@ NL='
 '
 TAB=$(printf '\t')
 ZERO_HEAD=de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31
-begun='' unheard='' child='' watcher='' feeders='' limited_first=: limited_group='' own_lock='' own_writer='' undo='' scratch=''
+begun='' unheard='' child='' watcher='' feeders='' limited_first=: limited_group='' own_lock='' own_token='' own_writer='' undo='' scratch=''
 
 say() { # KEY VALUE: one line of the answer
     say_value=$2
