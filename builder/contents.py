@@ -13,7 +13,7 @@ from builder.stamps import stamp_of
 from builder.tree import Node
 from slots.errors import BuildError
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 17  # what was read is still near the processor when it is hashed
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ZEROS = bytes(READ_BYTES)
 
