@@ -137,10 +137,11 @@ def _show_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
     for one in outcomes:
         message = one.message.replace(one.host, "{host}") if one.done else one.message
         causes.setdefault((one.exit_code, message, one.hint), []).append(one.host)
-    for (code, message, hint), hosts in causes.items():
+    hints = [hint for _, _, hint in causes]
+    for number, ((code, message, hint), hosts) in enumerate(causes.items(), start=1):
         style = "green" if code is Exit.DONE else "red"
         _line(console, f"{' '.join(hosts)}: {message or 'done'}", style=style)
-        if hint:
+        if hint and hints[number : number + 1] != [hint]:  # of several alike, below the last
             _line(console, f"    {hint}")
     strangers = sum(one.another_key for one in outcomes)
     if strangers:

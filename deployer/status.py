@@ -9,7 +9,7 @@ from deployer.wording import age, percent, told
 from slots import hooks
 from slots.manifest import Release
 from slots.platform import PLATFORMS
-from slots.slot import FrontendState, SlotSet, SlotStatus, active
+from slots.slot import DeviceKind, FrontendState, SlotSet, SlotStatus, active
 
 StatusRow = Mapping[str, str]
 STATUS_COLUMNS = (
@@ -57,7 +57,7 @@ def status_rows(
             "host": host.name,
             "slot": str(name),
             "serves": "active" if name is served else "-",
-            "state": str(status.state),
+            "state": "missing" if status.device_kind is DeviceKind.MISSING else str(status.state),
             "rollback": "-" if name is served else "ready" if ready else "no",
             "image": f"{image.release}{lost}" if image else "-",
             "verdict": str(status.verdict or "-"),

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
+from deployer.console import show_outcomes
 from deployer.ending import run
-from deployer.rollout import Terminated
+from deployer.rollout import Outcome, Terminated
 from slots.errors import ConfigError, Exit
 
 
@@ -60,3 +61,22 @@ def test_an_error_is_one_json_object_if_asked_for(capsys: pytest.CaptureFixture[
         "exit_code": 2,
     }
     assert said.err.splitlines() == ["deploy: no such thing", "    make one"]
+
+
+def test_a_hint_of_several_hosts_is_said_once_below_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_outcomes(
+        [
+            Outcome("www1", Exit.UNREACHABLE, "192.0.2.1 is not reachable", "is it up?"),
+            Outcome("www2", Exit.UNREACHABLE, "192.0.2.2 is not reachable", "is it up?"),
+            Outcome("www3", Exit.LOCKED, "it is locked", "unlock it"),
+        ]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "www1: 192.0.2.1 is not reachable",
+        "www2: 192.0.2.2 is not reachable",
+        "    is it up?",
+        "www3: it is locked",
+        "    unlock it",
+    ]

@@ -103,6 +103,8 @@ def test_a_missing_device_is_refused_on_all_hosts(box: AdminBox) -> None:
     assert ran.status == 2
     assert "www2: slot B: there is no /nowhere/B" in said(ran)
     assert "nothing is touched on any host; without that www1 would have been" in said(ran)
+    rows = box.deploy("status", "--inventory", inventory, "--hosts", "www2").stdout.splitlines()
+    assert [row.split()[3] for row in rows[1:3]] == ["missing", "missing"]
 
 
 def test_a_slot_that_is_too_small_is_refused(box: AdminBox) -> None:
