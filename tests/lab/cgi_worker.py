@@ -132,8 +132,9 @@ def serve(folder: Path) -> None:
     """Serve until ended, or until the guardian is gone."""
     Path("/proc/self/comm").write_text(NAME)
     settings = settings_of(folder)
-    worker = Worker(settings)
+    # Before it listens: who finds it listening must find whom to end.
     (folder / "worker.pid").write_text(str(os.getpid()))
+    worker = Worker(settings)
     threading.Thread(target=_end_with, args=(settings.guardian,), daemon=True).start()
     worker.serve_forever()
 

@@ -83,7 +83,8 @@ def _start_worker(frontend: EmbeddedFrontend) -> None:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+    """Return a port that is free on every address: each frontend takes it on one of its own."""
+    with socket.create_server(("", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,14 @@ from slots.slot import (
     SlotName,
     SlotSet,
     SlotState,
+    Treatment,
+    Uncovered,
     Verdict,
     active,
 )
 from tests.slots import images
 from tests.slots.hosts import SHELLS, Host, process, sandbox_slots, wait_until_gone, write
+from tests.slots.test_guard import until
 
 A, B = SlotName.A, SlotName.B
 SLOT_BYTES = 1 << 20
@@ -690,6 +694,37 @@ def test_a_straggler_and_a_failed_restart_are_named(host: Host, tmp_path: Path) 
     assert "status 3: no" in answer.first("failed")
     (left,) = map(User.parse, drained.all("straggler"))
     assert (left.pid, left.command) == (worker.pid, "sleep")
+
+
+def test_who_ignores_term_is_killed_when_its_time_is_up(host: Host, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    ignoring = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        f"open({str(begun)!r}, 'w').close(); time.sleep(60)"
+    )
+    with host.lock() as token:
+        old = mounted_active(host, tmp_path, token)
+        with process(sys.executable, "-c", ignoring, cwd=old) as stubborn:
+            until(begun.exists)
+            rules = (Service("last", ("python*",), treatment=Treatment.KILL, deadline_s=1),)
+            answer = host.do(Restart(A, rules), token)
+            assert answer.all("ended") == (f"last: {stubborn.pid}",)
+            assert stubborn.wait(timeout=5) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("policy", Uncovered)
+def test_what_no_rule_covers_is_ended_only_if_that_is_the_policy(
+    host: Host, tmp_path: Path, policy: Uncovered
+) -> None:
+    with host.lock() as token:
+        old = mounted_active(host, tmp_path, token)
+        with process("sleep", "60", cwd=old) as worker:
+            ended = host.do(Restart(A, (), policy), token).all("ended")
+            if policy is Uncovered.KILL:
+                assert ended == (f"what no rule covers: {worker.pid}",)
+                assert worker.wait(timeout=5) == -signal.SIGTERM
+            else:
+                assert (ended, worker.poll()) == ((), None)
 
 
 def test_a_daemon_that_a_restart_leaves_behind_does_not_hold_the_answer(
