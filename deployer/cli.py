@@ -4,31 +4,37 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from deployer import console, documents, ending, options, packs, publish, releases, setup, users
+from deployer import (
+    console,
+    documents,
+    ending,
+    leading,
+    options,
+    packs,
+    publish,
+    releases,
+    setup,
+    users,
+)
 from deployer.confirm import confirm
-from deployer.deploy import Proposal, Wish, propose, roll_out
-from deployer.documents import Document
+from deployer.deploy import Wish, propose
 from deployer.durable import replaceable, write_text
-from deployer.fleet import Fleet, fleet_of, keeping, probe_all
-from deployer.fleet_file import load
+from deployer.fleet import probe_all
 from deployer.live import sink
 from deployer.options import EXIT_CODES, FLEET, RELEASES, slot_named
 from deployer.plan import Goal
 from deployer.prove import prove_all
-from deployer.rollout import Outcome
-from deployer.ssh import connect
 from deployer.unlock import unlock
 from deployer.wording import counted
-from slots.errors import ConfigError, Exit, Refused, worst
-from slots.events import Emit
+from slots.errors import ConfigError, Exit, worst
 
 app = typer.Typer(
     add_completion=False,
@@ -67,8 +73,8 @@ def deploy(
         _refuse_misplaced(context)
         return
     wish = Wish(Goal.DEPLOY, slot_named(slot), image, allow_bad, force_unmount)
-    run_as = Manner(dry_run, yes, quiet, json_)
-    _rollout(wish, inventory, hosts, set_, run_as)
+    run_as = leading.Manner(dry_run, yes, quiet, json_)
+    leading.rollout(wish, inventory, hosts, set_, run_as)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -90,8 +96,8 @@ def rollback(
     deploy rollback --yes --hosts www1
     """
     wish = Wish(Goal.ROLLBACK, allow_bad=allow_bad)
-    run_as = Manner(dry_run, yes, quiet, json_)
-    _rollout(wish, inventory, hosts, set_, run_as)
+    run_as = leading.Manner(dry_run, yes, quiet, json_)
+    leading.rollout(wish, inventory, hosts, set_, run_as)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -112,7 +118,7 @@ def status(
     deploy status --hosts '@canary' --json
     """
     with sink(quiet=quiet, looks=True) as emit:
-        ours = _fleet(inventory, hosts, set_, emit)
+        ours = leading.fleet(inventory, hosts, set_, emit)
         known = releases.known(RELEASES)
         unproven = prove_all(ours, known) if prove else ()
         probed = probe_all(ours)
@@ -144,7 +150,7 @@ def ps(
     deploy ps --hosts '@canary' --json
     """
     with sink(quiet=quiet, looks=True) as emit:
-        ours = _fleet(inventory, hosts, set_, emit)
+        ours = leading.fleet(inventory, hosts, set_, emit)
         found, failures = users.ask_users(ours, slot_named(slot))
     if json_:
         console.print_json(documents.ps(ours, found, failures))
@@ -181,11 +187,11 @@ def plan(
     """
     wish = Wish(Goal.DEPLOY, slot_named(slot), image, allow_bad)
     with sink(quiet=quiet, looks=True) as emit:
-        proposal = propose(_fleet(inventory, hosts, set_, emit), wish, RELEASES)
+        proposal = propose(leading.fleet(inventory, hosts, set_, emit), wish, RELEASES)
     if output is not None:
         write_text(output, json.dumps(documents.plan(proposal), indent=2) + "\n")
-    _show(proposal, as_json=json_)
-    code = _proposal_code(proposal)
+    leading.show(proposal, as_json=json_)
+    code = leading.proposal_code(proposal)
     if check and code is Exit.DONE and proposal.to_do:
         code = Exit.WOULD_CHANGE
     raise typer.Exit(int(code))
@@ -206,9 +212,9 @@ def confirm_command(
     deploy confirm --hosts www1
     """
     with sink(quiet=quiet) as emit:
-        ours = _fleet(inventory, hosts, set_, emit)
+        ours = leading.fleet(inventory, hosts, set_, emit)
         outcomes = confirm(ours)
-    _end(documents.confirm(ours, outcomes), outcomes, as_json=json_)
+    leading.end(documents.confirm(ours, outcomes), outcomes, as_json=json_)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -239,7 +245,7 @@ def provision(
         raise ConfigError("--image and --no-image contradict each other")
     wish = None if no_image else Wish(Goal.DEPLOY, image=image)
     with sink(quiet=quiet, looks=dry_run) as emit:
-        ours = _fleet(inventory, hosts, set_, emit)
+        ours = leading.fleet(inventory, hosts, set_, emit)
         offer = setup.offer(ours, wish, RELEASES)
     if not json_ or not (dry_run or offer.refusals):
         console.show_setups(offer, to_stderr=json_)
@@ -248,7 +254,7 @@ def provision(
             console.print_json(documents.provision(ours, offer, None))
         raise typer.Exit(int(offer.exit_code))
     if offer.changes:
-        _ask(f"Go on with {counted(len(offer.setups), 'host')}?", yes=yes)
+        leading.ask(f"Go on with {counted(len(offer.setups), 'host')}?", yes=yes)
     with sink(quiet=quiet) as emit:
         done = setup.set_up(replace(ours, emit=emit), offer)
     if json_:
@@ -273,12 +279,12 @@ def unlock_command(
     \b
     deploy unlock --hosts www1
     """
-    ours = _fleet(inventory, hosts, set_, lambda _: None)
+    ours = leading.fleet(inventory, hosts, set_, lambda _: None)
     names = ", ".join(host.name for host in ours.hosts)
-    _ask(f"End whatever is at work on {ours.set_name} of {names}?", yes=yes)
+    leading.ask(f"End whatever is at work on {ours.set_name} of {names}?", yes=yes)
     with sink(quiet=quiet) as emit:
         outcomes = unlock(replace(ours, emit=emit))
-    _end(documents.unlock(ours, outcomes), outcomes, as_json=json_)
+    leading.end(documents.unlock(ours, outcomes), outcomes, as_json=json_)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -377,72 +383,6 @@ def _run(arguments: Sequence[str]) -> int:
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     return int(Exit.DONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a rollout is run: what the admin wants to be asked and told."""
-
-    dry_run: bool
-    yes: bool
-    quiet: bool
-    as_json: bool
-
-
-def _rollout(
-    wish: Wish, inventory: Path, hosts: list[str] | None, set_: str | None, run_as: Manner
-) -> None:
-    as_json = run_as.as_json
-    with sink(quiet=run_as.quiet, looks=run_as.dry_run) as emit:
-        ours = _fleet(inventory, hosts, set_, emit)
-        ours = ours if run_as.dry_run else keeping(ours)
-        proposal = propose(ours, wish, RELEASES)
-    if run_as.dry_run:
-        _show(proposal, as_json=as_json)
-        raise typer.Exit(int(_proposal_code(proposal)))
-    if proposal.to_do and not proposal.refusals:
-        console.show_proposal(proposal, to_stderr=as_json)
-        _ask(f"Go on with {counted(len(proposal.to_do), 'host')}?", yes=run_as.yes)
-    with sink(quiet=run_as.quiet) as emit:
-        result = roll_out(replace(ours, emit=emit), proposal)
-    if as_json:
-        console.print_json(documents.deploy(result))
-    else:
-        console.show_result(result)
-    raise typer.Exit(result.status)
-
-
-def _fleet(inventory: Path, hosts: list[str] | None, set_: str | None, emit: Emit) -> Fleet:
-    return fleet_of(load(inventory), hosts or (), set_, connect, emit)
-
-
-def _show(proposal: Proposal, *, as_json: bool) -> None:
-    if as_json:
-        console.print_json(documents.plan(proposal))
-    else:
-        console.show_proposal(proposal)
-
-
-def _end(document: Document, outcomes: Sequence[Outcome], *, as_json: bool) -> NoReturn:
-    """Tell how something ended on each host, and leave with the worst of it."""
-    if as_json:
-        console.print_json(document)
-    else:
-        console.show_outcomes(outcomes)
-    raise typer.Exit(int(worst(one.exit_code for one in outcomes)))
-
-
-def _proposal_code(proposal: Proposal) -> Exit:
-    return worst(one.exit_code for one in (*proposal.refusals, *proposal.unreachable))
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise Refused("this asks for confirmation, and there is no terminal", hint="add --yes")
-    if not typer.confirm(question, err=True):
-        raise Refused("not confirmed, nothing was touched")
 
 
 def _refuse_misplaced(context: typer.Context) -> None:
