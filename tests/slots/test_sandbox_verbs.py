@@ -257,6 +257,24 @@ def test_a_damaged_slot_is_not_proven_and_says_what_it_holds_instead(
     assert status.proof.sha256 == answer.first("actual")
 
 
+@pytest.mark.parametrize("openssl", ["exit 1", "echo wrong usage"])
+def test_a_slot_is_proven_with_an_openssl_that_does_not_work(
+    host: Host, tmp_path: Path, openssl: str
+) -> None:
+    image = images.squashfs(tmp_path, "one")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/openssl"
+    program.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\n{openssl}\n')
+    program.chmod(0o755)
+    host.environment = {**host.environment, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    with host.lock() as token:
+        write(host, A, image, token)
+        assert host.do(images.proof(A, image.artefact), token).status == 0
+    assert host.probe().status(A).proven
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["dgst -sha256 -r"] * len(asked) != []
+
+
 def test_a_proof_notes_an_image_of_which_the_record_is_lost(host: Host, tmp_path: Path) -> None:
     image = images.squashfs(tmp_path, "one")
     with host.lock() as token:

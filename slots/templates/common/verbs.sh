@@ -116,7 +116,7 @@ verb_prove() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256
     look
     device_writes
     drop "$SLOT.proof"
-    prove_got=$({ { read_slot "$5" 2>"$scratch.dd" || echo unreadable >&5; } | sha256; } 5>&1)
+    prove_got=$({ { read_slot "$5" 2>"$scratch.dd" || echo unreadable >&5; } | slot_sha256; } 5>&1)
     case $prove_got in
         unreadable*) fail "slot $SLOT: cannot read $DEVICE: $(cat "$scratch.dd")" ;;
     esac
