@@ -66,12 +66,28 @@ def _run(arguments: Sequence[str]) -> int:
     return int(Exit.DONE)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - only who asks waits for it
+
+        typer.echo(f"flipslot {version('flipslot')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _image() -> None:
+def _image(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Tell the version, and end."
+        ),
+    ] = False,
+) -> None:
     """Build read-only images of chroots, and read them back."""
+    del version  # its callback answered
 
 
-@app.command("build")
+@app.command("build", short_help="Build a release: one tree, an artefact per format.")
 def _build(
     recipe: Annotated[
         Path | None,
@@ -218,7 +234,7 @@ def _epoch(options: _Options, recipe: Recipe) -> int | None:
     return int(text)
 
 
-@app.command("info")
+@app.command("info", short_help="What an image is, and of which release.")
 def _info(image: Image, as_json: AsJson = False) -> None:
     """Say what an image is: format, codec, size, and the release it belongs to.
 
@@ -235,7 +251,7 @@ def _info(image: Image, as_json: AsJson = False) -> None:
         console.say(texts.info(image, size_bytes, facts, found))
 
 
-@app.command("ls")
+@app.command("ls", short_help="List an entry and all below it.")
 def _ls(
     image: Image,
     path: Annotated[str, typer.Argument(help="Inside the image; default: all of it.")] = "/",
@@ -256,7 +272,7 @@ def _ls(
         console.say(texts.ls(nodes, long=long))
 
 
-@app.command("cat")
+@app.command("cat", short_help="Write a file of an image to stdout.")
 def _cat(
     image: Image, path: Annotated[str, typer.Argument(help="A file inside the image.")]
 ) -> None:
@@ -269,7 +285,7 @@ def _cat(
         browse.cat(one, path, console.raw_output())
 
 
-@app.command("extract")
+@app.command("extract", short_help="Unpack an image, or entries of it.")
 def _extract(
     image: Image,
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
@@ -288,7 +304,7 @@ def _extract(
         console.say(texts.extract(folder, len(tree)))
 
 
-@app.command("verify")
+@app.command("verify", short_help="Check every digest, each file read back.")
 def _verify(
     image: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
     witness: Annotated[
@@ -311,7 +327,7 @@ def _verify(
         console.say(texts.verify(found))
 
 
-@app.command("diff")
+@app.command("diff", short_help="What two images or releases differ in.")
 def _diff(
     old: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
     new: Annotated[Path, typer.Argument(help="Another, of whatever format.")],
@@ -337,7 +353,7 @@ def _diff(
         console.say(texts.diff(found, travels))
 
 
-@app.command("lint")
+@app.command("lint", short_help="What is wrong with a tree, before it is built.")
 def _lint(
     path: Annotated[
         Path | None, typer.Argument(help="A directory or an image; default: the recipe's sources.")

@@ -59,6 +59,7 @@ def deploy(
     force_unmount: options.ForceUnmount = False,
     quiet: options.Quiet = False,
     json_: options.AsJson = False,
+    version: options.Version = False,
 ) -> None:
     """Write a release into the inactive slot of every frontend, prove it, and serve it.
 
@@ -69,6 +70,7 @@ def deploy(
     deploy --yes --json --hosts '!www3'       for scripts: does not ask, result as JSON
     deploy --allow-bad --hosts www1           once more what failed its checks there
     """
+    del version  # its callback answered
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context)
         return
@@ -77,7 +79,7 @@ def deploy(
     leading.rollout(wish, inventory, hosts, set_, run_as)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="Serve what the other slot holds, proven first.")
 def rollback(
     set_: options.Set = None,
     inventory: options.InventoryFile = FLEET,
@@ -100,7 +102,7 @@ def rollback(
     leading.rollout(wish, inventory, hosts, set_, run_as)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="What every frontend serves now; is a rollback ready?")
 def status(
     set_: options.Set = None,
     inventory: options.InventoryFile = FLEET,
@@ -131,7 +133,7 @@ def status(
     raise typer.Exit(int(worst(one.exit_code for one in probed.failures)))
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="Who uses the slots, and which rule deals with it.")
 def ps(
     slot: Annotated[
         str, typer.Option("--slot", metavar="A|B", help="Only this slot.", show_default="both")
@@ -160,7 +162,7 @@ def ps(
     raise typer.Exit(int(worst(one.exit_code for one in failures)))
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="What `deploy` would do now; changes nothing.")
 def plan(
     slot: options.Slot = "auto",
     image: options.Image = None,
@@ -197,7 +199,9 @@ def plan(
     raise typer.Exit(int(code))
 
 
-@app.command(name="confirm", epilog=EXIT_CODES)
+@app.command(
+    name="confirm", epilog=EXIT_CODES, short_help="Let what serves now stay: no guard goes back."
+)
 def confirm_command(
     set_: options.Set = None,
     inventory: options.InventoryFile = FLEET,
@@ -217,7 +221,7 @@ def confirm_command(
     leading.end(documents.confirm(ours, outcomes), outcomes, as_json=json_)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="Set new frontends up, then the newest release.")
 def provision(
     image: options.Image = None,
     set_: options.Set = None,
@@ -264,7 +268,7 @@ def provision(
     raise typer.Exit(done.status)
 
 
-@app.command(name="unlock", epilog=EXIT_CODES)
+@app.command(name="unlock", epilog=EXIT_CODES, short_help="Remove the lock of a deploy that died.")
 def unlock_command(
     set_: options.Set = None,
     inventory: options.InventoryFile = FLEET,
@@ -287,7 +291,7 @@ def unlock_command(
     leading.end(documents.unlock(ours, outcomes), outcomes, as_json=json_)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES, short_help="Make the pack that turns one release into another.")
 def pack(
     old: Annotated[str, typer.Argument(metavar="OLD", help="A release, as --image names it.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The one that shall come of it.")],
@@ -320,7 +324,9 @@ def pack(
         console.show_pack(found)
 
 
-@app.command(name="publish", epilog=EXIT_CODES)
+@app.command(
+    name="publish", epilog=EXIT_CODES, short_help="Lay a release and its packs out for mirrors."
+)
 def publish_command(
     to: Annotated[str, typer.Option("--to", metavar="DIR", help="The folder of a mirror.")],
     image: options.Image = None,

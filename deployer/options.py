@@ -21,6 +21,21 @@ Exit codes:
   129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM
 """
 
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - only who asks waits for it
+
+        typer.echo(f"flipslot {version('flipslot')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_tell_version, is_eager=True, help="Tell the version, and end."
+    ),
+]
 Slot = Annotated[
     str, typer.Option("--slot", metavar="A|B|auto", help="The slot; auto: the inactive one.")
 ]

@@ -1,4 +1,5 @@
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     done = image(command, "--help")
     assert done.exit_code == 0
     assert f"\n  image {command} " in done.output
+
+
+def test_the_list_of_commands_is_of_whole_sentences_and_the_version_is_told() -> None:
+    assert "..." not in image("--help").output.partition("Commands:")[2]
+    done = image("--version")
+    assert (done.exit_code, done.stdout) == (0, f"flipslot {version('flipslot')}\n")
 
 
 def test_a_build_answers_in_json(chroot: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command as a process: its help, and output that nobody takes."""
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,12 @@ def test_help_has_examples_and_exit_codes(folder: Path, command: str) -> None:
     assert done.returncode == 0
     assert f"  deploy {command}".rstrip() in done.stdout
     assert "7 locked by someone else" in done.stdout
+
+
+def test_the_list_of_commands_is_of_whole_sentences_and_the_version_is_told(folder: Path) -> None:
+    assert "..." not in deploy(folder, "--help").stdout.partition("Commands:")[2]
+    done = deploy(folder, "--version")
+    assert (done.returncode, done.stdout) == (0, f"flipslot {version('flipslot')}\n")
 
 
 def test_a_full_disk_under_the_output_is_one_line(folder: Path) -> None:
