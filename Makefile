@@ -23,7 +23,7 @@ test: $(ready) ## the tests that need no root
 	$(bin)/pytest -q -n auto -m "not lab and not torture"
 
 test-lab: $(ready) ## as root on Linux: the tests on real frontends, with samples of the long ones
-	$(bin)/pytest -q -m "lab and not torture"
+	$(bin)/pytest -q -n 2 --dist loadfile -m "lab and not torture"
 
 torture: $(ready) ## as root on Linux: the long ones in full; SEED=N repeats a run
 	$(if $(SEED),SEED=$(SEED)) $(bin)/pytest -q -m "lab or torture"
