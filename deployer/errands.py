@@ -31,7 +31,7 @@ from slots.actions import (
     Unmount,
 )
 from slots.errors import StragglersError
-from slots.manifest import HEAD_BYTES
+from slots.manifest import HEAD_BYTES, Artefact
 from slots.rules import User
 
 TRIAL_GRACE_S = 10.0  # to end what does not end by itself
@@ -57,16 +57,16 @@ def total_bytes(action: Action) -> int | None:
 
 
 def errand(  # noqa: C901, PLR0911, PLR0912 - a case for each kind
-    job: Job, action: OnHost, way: Way, have_bytes: int, then: OnHost | None
+    job: Job, action: OnHost, way: Way, have_bytes: int
 ) -> Errand:
-    """Return what is to be run, `then` behind it; `have_bytes` of an image are in its slot."""
+    """Return what is to be run; `have_bytes` of an image are in its slot already."""
     frontend, host = job.frontend, job.frontend.host
     command_s = host.ssh.command_timeout_s
     match action:
         case Stage():
             return way.pack(job, action)
-        case Erase() if isinstance(then, Fill):
-            return way.erase(job, action, then)
+        case Erase(awaited=Artefact() as artefact):
+            return way.erase(job, action, artefact)
         case Fill():
             return way.image(job, action, have_bytes)
         case Seal():

@@ -50,7 +50,7 @@ def write(
     """Bring an image into a slot, by its pack or whole, behind the actions that free the slot."""
     slot = status.slot.name
     seal = Seal(slot, artefact, image.release)
-    whole = (*free, Erase(slot), Fill(slot, artefact), seal)
+    whole = (*free, Erase(slot, artefact), Fill(slot, artefact), seal)
     pack, left = choice.pack, status.written
     if pack is None:
         # What a cut transfer left is not sent again; if its proof fails, all of it is.

@@ -18,7 +18,7 @@ from slots import answers, calls
 from slots.actions import Erase, Fill, Seal, Stage
 from slots.errors import HostError, ProductError, VerificationError
 from slots.events import Progress
-from slots.manifest import HEAD_BYTES
+from slots.manifest import HEAD_BYTES, Artefact
 from slots.slot import FrontendState
 
 READ_BYTES = 32_704 * 8
@@ -125,7 +125,7 @@ class Errand:
 class Way:
     """How a pack gets into staging, and an image into its slot, which is erased before."""
 
-    erase: Callable[[Job, Erase, Fill], Errand]
+    erase: Callable[[Job, Erase, Artefact], Errand]
     pack: Callable[[Job, Stage], Errand]
     image: Callable[[Job, Fill, int], Errand]  # the number: bytes that are in the slot already
 
@@ -144,7 +144,7 @@ def head(job: Job, action: Seal) -> Errand:
 # --- pushed through the connection ---
 
 
-def _erase(job: Job, action: Erase, _fill: Fill) -> Errand:
+def _erase(job: Job, action: Erase, _awaited: Artefact) -> Errand:
     call = calls.call(job.frontend.library, action, job.token)
     return Errand(call, job.frontend.host.ssh.command_timeout_s)
 
@@ -240,10 +240,10 @@ def stream(
 # --- pulled from mirrors ---
 
 
-def _erase_for_what_is_offered(job: Job, action: Erase, fill: Fill) -> Errand:
+def _erase_for_what_is_offered(job: Job, action: Erase, awaited: Artefact) -> Errand:
     """Erase a slot only if the image that shall come lies on a mirror: it may be the way back."""
-    reach = _reach(job, fill.artefact.sha256, HEAD_BYTES)
-    return _pulled(job, calls.erase_call(job.token, action.slot, fill.artefact, reach), reach)
+    reach = _reach(job, awaited.sha256, HEAD_BYTES)
+    return _pulled(job, calls.erase_call(job.token, action.slot, awaited, reach), reach)
 
 
 def _pull_pack(job: Job, action: Stage) -> Errand:

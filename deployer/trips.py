@@ -117,11 +117,7 @@ class Trips:
             anew = self._ways.enter_context(self._again())
             self._job = replace(self._job, frontend=replace(self._job.frontend, connection=anew))
         group = together(action, following)
-        way, ahead = WAYS[source], (*group[1:], None)
-        errands = [
-            errand(self._job, one, way, self._have_bytes(one), then)
-            for one, then in zip(group, ahead, strict=True)
-        ]
+        errands = [errand(self._job, one, WAYS[source], self._have_bytes(one)) for one in group]
         whole = len(group) > len(following) and isinstance(group[-1], Judge)
         self._set_out([*errands, self._probe()] if whole else errands)
         self._wrote = self._wrote or any(isinstance(one, Fill | Patch) for one in group)

@@ -17,9 +17,14 @@ class Unmount:
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Record `writing`, drop the slot's other records, zero its first 64 KiB and flush."""
+    """Record `writing`, drop the slot's other records, zero its first 64 KiB and flush.
+
+    `awaited` is the image that is to follow whole; where it is pulled, a mirror must have it first.
+    None: what follows is on the host already.
+    """
 
     slot: SlotName
+    awaited: Artefact | None = None
 
 
 @dataclass(frozen=True, slots=True)
