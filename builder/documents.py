@@ -15,9 +15,7 @@ from builder.lint import Finding, Judged
 from builder.mtree import escaped
 from builder.opened.image import Facts
 from builder.tree import Kind, Node
-from slots.errors import ProductError
 from slots.manifest import Format, Release
-from slots.settings import SettingsError
 
 Document = dict[str, Any]
 
@@ -136,30 +134,6 @@ def _finding(one: Finding) -> Document:
         "code": one.code,
         "path": _path(one.path),
         "detail": one.detail,
-    }
-
-
-def error(cause: ProductError) -> Document:
-    """Return why a command failed; of wrong settings each fault by itself."""
-    kind, code = type(cause).__name__, int(cause.exit_code)
-    document = _error(kind, cause.message, cause.hint, code)
-    if isinstance(cause, SettingsError):
-        document["faults"] = list(cause.faults)
-    return document
-
-
-def interruption(exit_code: int) -> Document:
-    """Return that a command was interrupted, as an error."""
-    return _error("Interrupted", "interrupted, nothing is left behind", "", exit_code)
-
-
-def _error(kind: str, message: str, hint: str, exit_code: int) -> Document:
-    return {
-        "schema": "flipslot.error/1",
-        "error": kind,
-        "message": message,
-        "hint": hint,
-        "exit_code": exit_code,
     }
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from builder import console, documents
+from builder import console
 from builder.documents import Document
+from slots import failure
 from slots.errors import Exit, ProductError
 
 BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
+_INTERRUPTED = "interrupted, nothing is left behind"
 _STDERR = 2
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _UNUSABLE = frozenset(
@@ -40,11 +42,11 @@ def run(command: Callable[[], int], *, as_json: bool) -> int:
         sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
     except ProductError as error:
         _complain(error.message, error.hint)
-        return _tell(documents.error(error), int(error.exit_code), as_json=as_json)
+        return _tell(failure.error(error), int(error.exit_code), as_json=as_json)
     except KeyboardInterrupt as cause:
         code = 128 + (cause.number if isinstance(cause, Terminated) else signal.SIGINT)
-        _complain("interrupted, nothing is left behind", "")
-        return _tell(documents.interruption(code), code, as_json=as_json)
+        _complain(_INTERRUPTED, "")
+        return _tell(failure.interruption(_INTERRUPTED, code), code, as_json=as_json)
     except OSError as error:
         return _fail_on_disk(error)
     except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see

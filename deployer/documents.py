@@ -22,10 +22,8 @@ from deployer.rollout import Outcome
 from deployer.setup import Offer, SetupResult
 from deployer.status import proof_age_s, slotctl_is_stale
 from deployer.users import HostUsers, SlotUser
-from slots.errors import ProductError
 from slots.manifest import Release
 from slots.pack import PackFacts
-from slots.settings import SettingsError
 from slots.slot import FrontendState, SlotStatus, active
 
 Document = dict[str, Any]
@@ -288,30 +286,3 @@ def publish(release: Release, to: Path, laid: Sequence[Published]) -> Document:
 
 def _release(release: Release) -> Document:
     return {"id": release.id, "label": release.label}
-
-
-# --- what ended a command without a result ---
-
-
-def error(cause: ProductError) -> Document:
-    """Return why a command failed; of a settings file each fault by itself."""
-    kind, code = type(cause).__name__, int(cause.exit_code)
-    document = _error(kind, cause.message, cause.hint, code)
-    if isinstance(cause, SettingsError):
-        document["faults"] = list(cause.faults)
-    return document
-
-
-def interruption(exit_code: int) -> Document:
-    """Return that a command was interrupted, as an error."""
-    return _error("Interrupted", "interrupted", "", exit_code)
-
-
-def _error(kind: str, message: str, hint: str, exit_code: int) -> Document:
-    return {
-        "schema": "flipslot.error/1",
-        "error": kind,
-        "message": message,
-        "hint": hint,
-        "exit_code": exit_code,
-    }

@@ -12,10 +12,10 @@ from stat import S_ISCHR
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from deployer import documents
 from deployer.console import complain, print_json
 from deployer.documents import Document
 from deployer.rollout import Terminated, interruption_code
+from slots import failure
 from slots.errors import Exit, ProductError
 
 BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
@@ -30,11 +30,11 @@ def run(name: str, command: Callable[[], int], *, as_json: bool = False) -> int:
         sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
     except ProductError as error:
         _complain(name, error.message, error.hint)
-        return _tell(documents.error(error), int(error.exit_code), as_json=as_json)
+        return _tell(failure.error(error), int(error.exit_code), as_json=as_json)
     except KeyboardInterrupt as cause:
         code = interruption_code(cause)
         _complain(name, "interrupted", "")
-        return _tell(documents.interruption(code), code, as_json=as_json)
+        return _tell(failure.interruption("interrupted", code), code, as_json=as_json)
     except OSError as error:
         return _unwritable(name, error)
     except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see
