@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder import browse, mtree, places
-from builder.description import Description, description, index_of, specification_text
+from builder.description import description, index_of, needed, specification_text
 from builder.diff import Difference, Travel, diff, travel
 from builder.opened.image import OpenedImage
 from builder.opened.iso9660 import Iso9660Image
@@ -131,9 +131,12 @@ def _entries(side: _Side, shared: frozenset[str]) -> dict[bytes, dict[str, str]]
     )
 
 
+_BESIDE = "--bytes wants the indexes beside it, as `image build` leaves them"
+
+
 def travels(old: Path, new: Path) -> dict[Format, Travel]:
     """Return what would travel to a holder of the old one, for each format that both have."""
-    left, right = _needed(old), _needed(new)
+    left, right = needed(old, _BESIDE), needed(new, _BESIDE)
     before = {one.format: one for one in left.artefacts}
     found = {
         one.format: _travel(left.folder, before[one.format], right.folder, one)
@@ -144,18 +147,6 @@ def travels(old: Path, new: Path) -> dict[Format, Travel]:
         raise Refused(
             f"{old} and {new} have no format in common",
             hint=f"{_formats(left.artefacts)} and {_formats(right.artefacts)}",
-        )
-    return found
-
-
-def _needed(path: Path) -> Description:
-    found = description(path)
-    if found is None and not path.exists():
-        raise Refused(f"there is no {path}", hint="name an image, or the folder of a release")
-    if found is None:
-        raise Refused(
-            f"no release.json describes {path}",
-            hint="--bytes wants the indexes beside it, as `image build` leaves them",
         )
     return found
 

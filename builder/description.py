@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from builder import places
-from slots.errors import ConfigError, VerificationError
+from slots.errors import ConfigError, Refused, VerificationError
 from slots.index import Index, from_lines
 from slots.manifest import Artefact, Release
 from slots.settings import config_error
@@ -39,6 +39,16 @@ def description(path: Path) -> Description | None:
             return Description(release, path.parent, tuple(mine))
     is_link = path.is_symlink() and path.is_file()
     return description(path.resolve()) if is_link else None
+
+
+def needed(path: Path, hint: str) -> Description:
+    """Return what describes a path; raises Refused, with this hint if it is there undescribed."""
+    found = description(path)
+    if found is not None:
+        return found
+    if not path.exists():
+        raise Refused(f"there is no {path}", hint="name an image, or the folder of a release")
+    raise Refused(f"no release.json describes {path}", hint=hint)
 
 
 def _release(path: Path) -> Release | None:

@@ -6,14 +6,14 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from builder import browse, mtree, places
-from builder.description import Description, description, index_of, specification_text
+from builder.description import Description, index_of, needed, specification_text
 from builder.hardlinks import first_files
 from builder.names import SHOWN, shown
 from builder.opened.image import OpenedImage
 from builder.opened.iso9660 import Iso9660Image
 from builder.progress import Meter, counted
 from builder.tree import Kind, Tree
-from slots.errors import Refused, VerificationError
+from slots.errors import VerificationError
 from slots.events import Emit, step
 from slots.index import Index, Piece, piece_digest
 from slots.manifest import HEAD_BYTES, Artefact
@@ -28,14 +28,7 @@ def verify(path: Path, emit: Emit, *, witness: bool = False) -> Description:
 
     `witness`: let pycdlib read the entries of ISO 9660 too (builder/opened/witness.py).
     """
-    found = description(path)
-    if found is None and not path.exists():
-        raise Refused(f"there is no {path}", hint="name an image, or the folder of a release")
-    if found is None:
-        raise Refused(
-            f"no release.json describes {path}",
-            hint="verify wants it beside the image, as `image build` leaves it",
-        )
+    found = needed(path, "verify wants it beside the image, as `image build` leaves it")
     specification = specification_text(found).splitlines()
     for artefact in found.artefacts:
         _verify_bytes(found.folder, artefact, emit)
