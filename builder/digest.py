@@ -1,12 +1,12 @@
 """SHA-256 of every file of a tree, by threads: hashing and reading release the interpreter."""
 
 import hashlib
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from builder.cache import Cache
 from builder.contents import pieces
+from builder.hardlinks import first_numbers
 from builder.progress import Meter
 from builder.tree import SHA256_BYTES, Digests, Kind, Node, Tree
 from slots.events import Emit, step
@@ -21,7 +21,7 @@ def digest_files(tree: Tree, threads: int, emit: Emit, cache: Cache | None = Non
     One file of several names is read once, one that the cache knows not at all.
     """
     cache, nodes = cache or Cache(emit), tree.nodes
-    firsts = _first_numbers(nodes)
+    firsts = first_numbers(tree)
     known = cache.digests(stamp for number in firsts if (stamp := nodes[number].stamp) is not None)
     found, unread = _Found(nodes), []
     for number in firsts:
@@ -43,18 +43,6 @@ def digest_files(tree: Tree, threads: int, emit: Emit, cache: Cache | None = Non
             detail.append(f"{len(unread)} read")
     cache.keep_digests(fresh)
     return found.all()
-
-
-def _first_numbers(nodes: Sequence[Node]) -> "array[int]":
-    """Return the files, those of several names by their first name alone."""
-    file, seen = Kind.FILE, set()
-    numbers = array("Q")
-    for number, node in enumerate(nodes):
-        if node.kind is file and node.group not in seen:
-            numbers.append(number)
-            if node.group is not None:
-                seen.add(node.group)
-    return numbers
 
 
 class _Found:

@@ -1,5 +1,6 @@
 """Which names of a tree are one file, and how many links each entry has. Pure."""
 
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 
@@ -41,12 +42,17 @@ def with_links(tree: Tree, inodes: Mapping[bytes, object] | None = None) -> Tree
 
 def first_files(tree: Tree) -> list[Node]:
     """Return the files of a tree, those of several names by their first name alone."""
-    seen: set[int] = set()
-    files: list[Node] = []
-    file = Kind.FILE
-    for node in tree:
+    nodes = tree.nodes
+    return [nodes[number] for number in first_numbers(tree)]
+
+
+def first_numbers(tree: Tree) -> "array[int]":
+    """Return the places of these files in the tree."""
+    file, seen = Kind.FILE, set[int]()
+    numbers = array("Q")
+    for number, node in enumerate(tree):
         if node.kind is file and node.group not in seen:
-            files.append(node)
+            numbers.append(number)
             if node.group is not None:
                 seen.add(node.group)
-    return files
+    return numbers
