@@ -42,7 +42,7 @@ def _small(node: Node, path: bytes) -> bytes:
             os.close(descriptor)
     except OSError as error:
         raise _unreadable(node, error) from error
-    if len(data) != node.size or _differs(node, status):
+    if len(data) != node.size or differs(node, status):
         raise changed(node)
     return data
 
@@ -61,7 +61,7 @@ def _large(node: Node, path: bytes) -> Iterator[bytes]:
             while at < end and (data := os.pread(descriptor, min(end - at, READ_BYTES), at)):
                 at += len(data)
                 yield data
-        if at != node.size or _differs(node, os.fstat(descriptor)):
+        if at != node.size or differs(node, os.fstat(descriptor)):
             raise changed(node)
     except OSError as error:
         raise _unreadable(node, error) from error
@@ -85,7 +85,8 @@ def _runs(descriptor: int, size_bytes: int) -> Iterator[tuple[int, int]]:
         yield min(start, size_bytes), at
 
 
-def _differs(node: Node, status: os.stat_result) -> bool:
+def differs(node: Node, status: os.stat_result) -> bool:
+    """Tell whether the file of a node is another than the one that was scanned."""
     return node.stamp is not None and node.stamp != stamp_of(status)
 
 

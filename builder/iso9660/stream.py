@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from builder.clusters import KEY_BYTES, Cluster, ZeroRun
+from builder.contents import differs
 from builder.iso9660 import records
 from builder.iso9660.directories import Directory
 from builder.iso9660.layout import DESCRIPTORS, PATH_TABLE_L, PATH_TABLE_M, Layout
 from builder.iso9660.limits import show_path
 from builder.iso9660.rockridge import BLOCK_BYTES
-from builder.stamps import stamp_of
 from builder.tree import Digests, Kind, Node
 from slots.errors import BuildError
 
@@ -231,9 +231,7 @@ def _read_whole(descriptor: int, part: memoryview, offset: int) -> bool:
 
 
 def _unchanged(node: Node, now: os.stat_result) -> bool:
-    if now.st_size != node.size:
-        return False
-    return node.stamp is None or node.stamp == stamp_of(now)
+    return now.st_size == node.size and not differs(node, now)
 
 
 def _expect(node: Node, unchanged: bool) -> None:
