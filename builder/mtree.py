@@ -104,11 +104,6 @@ def keywords(node: Node, digest: str = "") -> Iterator[tuple[str, str]]:
 
 def words(node: Node, digest: str = "") -> str:
     """Write the keywords of an entry; no value holds a space. `digest` is that of a file."""
-    if node.kind is Kind.FILE and node.group is None and digest:  # nearly all
-        return (
-            f"type=file mode={node.mode:04o} uid={node.uid} gid={node.gid} size={node.size}"
-            f" time={node.mtime_s}.0 nlink={node.links} sha256digest={digest}"
-        )
     size = further = ""
     match node.kind:
         case Kind.FILE:

@@ -149,21 +149,18 @@ def _record_sizes(nodes: Sequence[Node], index: int, rows: Sequence[_Row]) -> It
     own = len(rockridge.SP) + rockridge.CE_BYTES if index == 0 else 0
     yield even(dot + own), (len(rockridge.ER),) if index == 0 else ()
     yield even(RECORD_BYTES + 1 + rockridge.PARENT_BYTES), ()
-    file, folder = Kind.FILE, Kind.DIRECTORY
-    own = RECORD_BYTES + rockridge.ATTRIBUTES_BYTES + NAME_BYTES
     for _, identifier, child, name in rows:
-        node = nodes[child]
-        size = len(identifier) + len(name) + own
-        size += (len(identifier) + RECORD_BYTES) % 2
-        if (node.kind is file or node.kind is folder) and size <= MAX_RECORD_BYTES:
-            yield size + size % 2, ()  # nearly all: count, do not build
-        else:
-            yield record_size(node, identifier, name)
+        yield record_size(nodes[child], identifier, name)
 
 
 def record_size(node: Node, identifier: bytes, name: bytes) -> _Size:
     """Return the bytes of a node's record, and of its continuation areas."""
     base = record_base(identifier)
+    kind = node.kind
+    if kind is Kind.FILE or kind is Kind.DIRECTORY:  # nearly all: count, do not build
+        size = base + rockridge.ATTRIBUTES_BYTES + NAME_BYTES + len(name)
+        if size <= MAX_RECORD_BYTES:
+            return size + size % 2, ()
     parts = rockridge.split(rockridge.entries(node, name), MAX_RECORD_BYTES - base)
     first, *areas = rockridge.part_sizes(parts)
     return even(base + first), areas

@@ -103,10 +103,7 @@ def _try_place(units: Sequence[Unit], ranks: Sequence[int], size: int) -> list[i
         start = _probe(taken, unit)
         if start < 0:
             return None
-        if unit.clusters == 1:
-            taken[start] = 1
-        else:
-            taken[start : start + unit.clusters] = b"\1" * unit.clusters
+        taken[start : start + unit.clusters] = b"\1" * unit.clusters
         starts[number] = start
     return starts
 
@@ -116,10 +113,7 @@ def _probe(taken: bytearray, unit: Unit) -> int:
     length, places = unit.clusters, len(taken) - unit.clusters + 1
     if places <= 0:
         return -1
-    at = unit.hash % places
-    if length == 1 and not taken[at]:  # nearly all
-        return at
-    x = unit.hash
+    at, x = 0, unit.hash
     for _ in range(PROBES):
         at = x % places
         if taken.find(1, at, at + length) < 0:
