@@ -519,6 +519,16 @@ def test_what_a_mounted_or_small_slot_would_be_filled_with_is_refused(
     assert not [entry for entry in world.log[before:] if entry[0] == "dd"]
 
 
+def test_a_slot_on_a_disk_of_large_sectors_is_known_and_mounted(host: Host, world: World) -> None:
+    world.load_uzip()
+    world.change(sector=4096)
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+    state = host.probe()
+    assert state.status(A).sector_bytes == 4096
+    assert state.status(A).state is SlotState.READY
+
+
 def test_a_host_pulls_with_fetch(host: Host) -> None:
     pack, new = packs.Pack(os.urandom(200_000)), uzip(2)
     with mirror() as server, host.lock() as token:

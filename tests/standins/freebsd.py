@@ -344,8 +344,8 @@ class Copy:
         if self.source is None:
             return 0
         with world() as here:
-            file = here.disk(self.source)
-        if file is not None and self.ibs % SECTOR:
+            file, sector = here.disk(self.source), here.state.get("sector", SECTOR)
+        if file is not None and (self.ibs % sector or self.skip % sector):
             die(f"dd: {self.source}: {ERRNO['EINVAL']}")
         path = file or self.source
         if file is None and not os.path.exists(path):
@@ -477,12 +477,13 @@ def diskinfo(argv: list[str]) -> None:
     (path,) = argv
     with world() as here:
         file, uzip = here.disk(path), here.uzip_size(path)
+        sector = here.state.get("sector", SECTOR) if uzip is None else SECTOR
     if file is None and uzip is None:
         die(f"diskinfo: {path}: {ERRNO['ENOENT']}")
     size = uzip if file is None else os.path.getsize(file)
     assert size is not None
     name = path.removeprefix("/dev/")
-    sys.stdout.write(f"{name}\t{SECTOR}\t{size}\t{size // SECTOR}\t0\t0\n")
+    sys.stdout.write(f"{name}\t{sector}\t{size}\t{size // sector}\t0\t0\n")
 
 
 def kldload(argv: list[str]) -> None:
@@ -549,10 +550,17 @@ def service(argv: list[str]) -> None:
             unsupported("service", *argv)
 
 
-def fetch(argv: list[str]) -> None:
+def resumed(path: str) -> tuple[int, int]:
+    """Return the open file and its size, of what is there of a download."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    return target, os.fstat(target).st_size
+
+
+def fetch(argv: list[str]) -> None:  # noqa: C901 - its steps in order
     """Fetch into a file, going on with what is there, or to stdout; a redirect is not followed."""
     import urllib.error
     import urllib.request
+    from email.utils import parsedate_to_datetime
 
     class Stay(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_: object) -> None:
@@ -560,21 +568,27 @@ def fetch(argv: list[str]) -> None:
 
     match argv:
         case ["-q", "-A", "-T", seconds, "-o", "-", url]:
-            target, have = 1, 0
+            target, have, forced = 1, 0, True
         case ["-q", "-A", "-R", "-r", "-T", seconds, "-o", path, url]:
-            target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            have = os.fstat(target).st_size
+            target, have, forced = *resumed(path), False
+        case ["-q", "-A", "-F", "-R", "-r", "-T", seconds, "-o", path, url]:
+            target, have, forced = *resumed(path), True
         case _:
             unsupported("fetch", *argv)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     try:
         with urllib.request.build_opener(Stay).open(request, timeout=float(seconds)) as answer:
+            modified = parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp()
+            if have and not forced and os.fstat(target).st_mtime != modified:
+                die("fetch: local modification time does not match remote")
             if have and answer.status != 206:
                 os.ftruncate(target, 0)
             while data := answer.read(1 << 16):
                 view = memoryview(data)
                 while view:
                     view = view[os.write(target, view) :]
+            if target != 1:
+                os.utime(target, (modified, modified))
             if answer.length:
                 die(f"fetch: {url} appears to be truncated")
     except urllib.error.HTTPError as error:

@@ -241,8 +241,8 @@ download_fetch() { # URL FILE-OR-PIPE
     if [ -p "$2" ]; then
         download_into=$2
         run_download fetch -q -A -T "$STALL_S" -o - "$1"
-    else
-        run_download fetch -q -A -R -r -T "$STALL_S" -o "$2" "$1"
+    else # -F: a part goes on whatever its date, mirrors differ in theirs; the digest says if it fits
+        run_download fetch -q -A -F -R -r -T "$STALL_S" -o "$2" "$1"
     fi
 }
 

@@ -57,9 +57,9 @@ HEAD_ERRORS=/dev/null
 
 head_format() { # $head_format: which image's head this is, by its magic; empty: none
     head_format=$(
-        for head_sector in 0 2 64; do
-            dd if="$DEVICE" bs=512 skip="$head_sector" count=1 2>/dev/null
-        done | od -An -v -tx1 | tr -d ' \n' | cut -c1-18,1025-1032,2051-2060
+        for head_page in 0 8; do # a disk may answer whole sectors of 4,096 bytes alone
+            dd if="$DEVICE" bs="$PAGE_BYTES" skip="$head_page" count=1 2>/dev/null
+        done | od -An -v -tx1 | tr -d ' \n' | cut -c1-18,2049-2056,8195-8204
     ) || head_format=
     case $head_format in
         23212f62696e2f7368*) head_format=uzip ;;

@@ -36,7 +36,7 @@ mount_image() { # FORMAT
 # GEOM tastes a provider after its last close for writing, in its own time; until then the old
 # node may linger. Asking for conftxt waits for that queue; the size tells the new from the old.
 await_uzip() {
-    await_size=$(dd if="$DEVICE" bs=512 count=1 2>/dev/null | od -An -v -tu1 -j128 -N8)
+    await_size=$(dd if="$DEVICE" bs="$PAGE_BYTES" count=1 2>/dev/null | od -An -v -tu1 -j128 -N8)
     # shellcheck disable=SC2086 # eight numbers: cluster size and count, big-endian
     set -- $await_size
     await_size=$((($1 << 24 | $2 << 16 | $3 << 8 | $4) * ($5 << 24 | $6 << 16 | $7 << 8 | $8)))
