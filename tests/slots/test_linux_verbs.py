@@ -229,7 +229,7 @@ def test_a_guard_goes_back_although_the_disk_of_its_records_is_full(
         for name in ("one", "two"):
             serve(host, A if name == "one" else B, images.squashfs(tmp_path, name), token)
         assert host.do(Flip(A), token).status == 0
-        assert arm(host, token, 1).status == 0
+        assert arm(host, token, 4).status == 0  # time to stop it
         pid = int(inside(host, "sed", "-n", "s/^pid=//p", f"{records}/cgi.guardian"))
         os.kill(pid, signal.SIGSTOP)
         assert host.do(Flip(B), token).status == 0
