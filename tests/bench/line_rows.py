@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench import edits, scratch
@@ -28,6 +28,7 @@ PREFIX = "benchline"
 UPGRADE_AIM, EDIT_AIM = 2.0, 1.0
 NOTHING_S, NOTHING_MB = 2.0, 0.1
 EDITS = (0, 3, 5)  # of edits.EDITS: ten bytes, a package, one file touched
+SERVED = "/webroot/cgi"
 RSYNC = ("rsync", "-a", "-z", "--zc=zstd", "--delete", "--numeric-ids")
 ONLY_SLOTS = re.compile(r"^# Inside each slot.*?(?=^\[hosts\.)", re.MULTILINE | re.DOTALL)
 RECIPE = """\
@@ -40,11 +41,15 @@ formats = ["squashfs"]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What an update took: until the last slot was proven, in all, and on the wire of all hosts."""
+    """What an update took: until the last slot was proven, in all, and on the wire of all hosts.
+
+    `mixed_s` is the longest time in which a frontend served neither the old tree nor the new one.
+    """
 
     proven_s: float
     whole_s: float
     wire_bytes: int
+    mixed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ def _lines(what: str, ours: Taken, peer: Taken, aim: float) -> Iterable[Line]:
     yield against(
         f"{figure}: on the wire of all hosts", *sizes, aim, show="{:.2f} MB", peer_name="rsync"
     )
+    told, mixed = f"{figure}: seconds in which a frontend serves a mixture", "{:.2f} s"
+    yield below(told, ours.mixed_s, 0, show=mixed, peer=f"rsync: {mixed.format(peer.mixed_s)}")
 
 
 def _nothing(site: Site) -> Iterable[Line]:
@@ -133,7 +140,23 @@ def _built(folder: Path, tree: Path, version: str) -> Path:
 
 def _both(site: Site, tree: Path, version: str) -> tuple[Taken, Taken]:
     _built(site.admin.folder, tree, version)
-    return _deployed(site), _rsynced(site, tree)
+    at = time.time()
+    ours = replace(_deployed(site), mixed_s=_mixed_s(site, SERVED, at))
+    at = time.time()
+    peer = replace(_rsynced(site, tree), mixed_s=_mixed_s(site, str(site.tree), at))
+    return ours, peer
+
+
+def _mixed_s(site: Site, place: str, since: float) -> float:
+    """Return the time from the first change to the last, of what is served or of the link to it."""
+    script = f"find {place} {place}/ -xdev -newerct '@{since:.6f}' -printf '%C@\\n'"
+    longest = 0.0
+    for name in site.line.lab.frontends:
+        changes = sorted(float(one) for one in site.line.lab.on(name, script).split())
+        if not changes:
+            raise LabError(f"{name}: nothing changed at {place}")
+        longest = max(longest, changes[-1] - changes[0])
+    return longest
 
 
 def _deployed(site: Site) -> Taken:
