@@ -252,10 +252,10 @@ def _pull_pack(job: Job, action: Stage) -> Errand:
     return _pulled(job, calls.fetch_call(job.token, sha256, size_bytes, reach), reach)
 
 
-def _pull_image(job: Job, action: Fill, _have: int) -> Errand:
+def _pull_image(job: Job, action: Fill, have: int) -> Errand:
     artefact = action.artefact
     reach = _reach(job, artefact.sha256, artefact.size_bytes)
-    return _pulled(job, calls.pull_call(job.token, action.slot, artefact, reach), reach)
+    return _pulled(job, calls.pull_call(job.token, action.slot, artefact, reach, have), reach)
 
 
 def _reach(job: Job, sha256: str, size_bytes: int) -> calls.MirrorReach:
@@ -275,7 +275,10 @@ def _pulled(job: Job, call: str, reach: calls.MirrorReach) -> Errand:
         if answer.first("erased"):
             return []
         from_ = [f"from {answer.first('mirror')}"] if answer.first("mirror") else ["it is there"]
-        return from_ + [f"not from {why}" for why in answer.all("failed_mirror")]
+        behind = answer.first("went_on", "0")
+        behind_bytes = int(behind) - HEAD_BYTES if behind.isdigit() else 0
+        not_from = [f"not from {why}" for why in answer.all("failed_mirror")]
+        return [*from_, *_went_on(max(0, behind_bytes)), *not_from]
 
     def failed(answer: answers.Answer, error: ProductError) -> ProductError:
         count(answer)

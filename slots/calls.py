@@ -138,11 +138,13 @@ def fill_call(token: str, slot: SlotName, artefact: Artefact, offset: int = HEAD
     return _words("verb_fill", checked(token), slot, *image, offset)
 
 
-def pull_call(token: str, slot: SlotName, artefact: Artefact, reach: MirrorReach) -> str:
-    """Return the call that fills the slot from the first mirror that has the image."""
+def pull_call(
+    token: str, slot: SlotName, artefact: Artefact, reach: MirrorReach, offset: int = HEAD_BYTES
+) -> str:
+    """Return the call that fills the slot from this offset on, from the first mirror that can."""
     _has_head(artefact.size_bytes)
     image = (artefact.size_bytes, artefact.sha256)
-    return _words("verb_pull", checked(token), slot, *image, *_reach(reach))
+    return _words("verb_pull", checked(token), slot, *image, offset, *_reach(reach))
 
 
 def erase_call(token: str, slot: SlotName, artefact: Artefact, reach: MirrorReach) -> str:

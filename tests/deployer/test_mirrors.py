@@ -1,10 +1,11 @@
 """A rollout whose bytes come from mirrors, from the command line to a sandbox frontend."""
 
+import os
 import shutil
 
 import pytest
 
-from slots.manifest import Release
+from slots.manifest import HEAD_BYTES, Release
 from tests.deployer.conftest import AdminBox
 from tests.slots.mirrors import closed_port, mirror
 
@@ -51,3 +52,35 @@ def test_hosts_pull_what_a_mirror_has_and_say_why_one_has_not(admin_box: AdminBo
         assert "no mirror gave the image; slot A is as it was" in said
         assert admin_box.deploy("rollback", "--yes", "--hosts", "www1").status == 0
         assert (admin_box.served(), admin_box.target() != before) == ("1", True)
+
+
+def test_a_second_run_pulls_only_what_a_cut_one_left(admin_box: AdminBox) -> None:
+    if not any(shutil.which(name) for name in ("curl", "wget")):
+        pytest.skip("needs curl or wget")
+    folder = admin_box.release("cut", ballast=os.urandom(900_000))
+    artefact = Release.from_json((folder / "release.json").read_bytes()).artefacts[0]
+    size_bytes = artefact.size_bytes
+    with mirror() as server:
+        server.objects[artefact.sha256] = (folder / artefact.file).read_bytes()
+
+        def deploy(mirror_folder: str) -> tuple[int, str]:
+            url = server.folder(mirror_folder)
+            text = f'[transfer]\nsource = "http"\nmirrors = "{url}"\n'
+            text += admin_box.inventory.read_text()
+            (admin_box.folder / "mirrors.toml").write_text(text)
+            arguments = ("--yes", "--hosts", "www2", "--inventory", "mirrors.toml")
+            ran = admin_box.deploy(*arguments, "--image", str(folder))
+            return ran.status, ran.stdout + ran.stderr
+
+        status, said = deploy("cut")
+        assert status == 4, said
+        had = size_bytes // 2 // HEAD_BYTES * HEAD_BYTES
+        server.asked.clear()
+        server.gave.clear()
+        status, said = deploy("good")
+        assert status == 0, said
+        # Once for the head alone: whether the mirror has the image at all.
+        assert server.asked == [("good", ""), ("good", f"bytes={had}-")]
+        assert server.gave[-1] == size_bytes - had
+        assert f"went on behind {had - HEAD_BYTES} bytes of a cut transfer" in said
+        assert admin_box.served("www2") == "cut"

@@ -77,7 +77,7 @@ verb_probe
 # prove
 verb_prove fedcba9876543210 B cgi-1.0 uzip 65536 abababababababababababababababababababababababababababababababab cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 # pull
-verb_pull fedcba9876543210 B 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
+verb_pull fedcba9876543210 B 200704 85ba88fd42671bdaa5fe3fba797dcca6960cbe0b58c962d70caccaf61828fcb8 65536 90 4711 http://m/ab 'file:/it'"'"'s; $(rm -rf /) `x` \ "q" *'
 # restart
 each_service() {
 :

@@ -17,6 +17,7 @@ class Mirror:
         self.port = port
         self.objects: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []  # folder, range
+        self.gave: list[int] = []  # bytes, where it is honest
         self.let_go = threading.Event()
 
     def url(self, folder: str, name: str) -> str:
@@ -57,7 +58,7 @@ def mirror(
         server.server_close()
 
 
-def serve(  # noqa: C901 - a case for each way
+def serve(  # noqa: C901, PLR0912 - a case for each way
     request: BaseHTTPRequestHandler, mirror: Mirror, folder: str, name: str
 ) -> None:
     """Answer as the folder says."""
@@ -69,6 +70,7 @@ def serve(  # noqa: C901 - a case for each way
         return
     match folder:
         case "good":
+            mirror.gave.append(len(data) - start_of(asked))
             whole(request, data, asked)
         case "noranges":
             whole(request, data, "")
@@ -78,7 +80,11 @@ def serve(  # noqa: C901 - a case for each way
             whole(request, b"an older object" * 100, asked)
         case "short":
             whole(request, data[: len(data) // 2], asked)
-        case "broken":  # promises all, gives half
+        case "cut":  # promises all that is asked for, gives half
+            whole(request, data, asked, gives=0.5)
+        case "cut-wrong":
+            whole(request, bytes(len(data)), asked, gives=0.5)
+        case "broken":  # promises all, gives half, and knows no ranges
             headers(request, 200, len(data))
             request.wfile.write(data[: len(data) // 2])
         case "hang":
@@ -113,9 +119,9 @@ def headers(request: BaseHTTPRequestHandler, status: int, length: int | None) ->
     request.end_headers()
 
 
-def whole(request: BaseHTTPRequestHandler, data: bytes, asked: str) -> None:
-    """Send it, from where the client asked on."""
-    start = int(asked.removeprefix("bytes=").rstrip("-") or 0)
+def whole(request: BaseHTTPRequestHandler, data: bytes, asked: str, gives: float = 1) -> None:
+    """Send it, from where the client asked on, or a part of that."""
+    start = start_of(asked)
     if start >= len(data):
         request.send_error(416)
         return
@@ -125,7 +131,12 @@ def whole(request: BaseHTTPRequestHandler, data: bytes, asked: str) -> None:
         request.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
     request.send_header("Content-Length", str(len(data) - start))
     request.end_headers()
-    request.wfile.write(data[start:])
+    request.wfile.write(data[start:][: int((len(data) - start) * gives)])
+
+
+def start_of(asked: str) -> int:
+    """Return where a range begins."""
+    return int(asked.removeprefix("bytes=").rstrip("-") or 0)
 
 
 def endless(request: BaseHTTPRequestHandler) -> None:

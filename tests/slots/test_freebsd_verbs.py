@@ -548,6 +548,40 @@ def test_a_host_pulls_with_fetch(host: Host) -> None:
         assert host.do(images.proof(B, new.artefact), token).status == 0
 
 
+def test_fetch_begins_a_cut_image_again_from_the_next_mirror(host: Host) -> None:
+    new = uzip(2)
+    with mirror() as server, host.lock() as token:
+        server.objects = {new.artefact.sha256: new.data}
+        urls = tuple(server.url(folder, new.artefact.sha256) for folder in ("cut", "good"))
+        assert host.do(Erase(B), token).status == 0
+        answer = host.run(calls.pull_call(token, B, new.artefact, calls.MirrorReach(urls, 30)))
+        assert answer.status == 0, answer
+        assert server.asked == [("cut", ""), ("good", "")]
+        assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
+        assert host.do(images.proof(B, new.artefact), token).status == 0
+
+
+def test_with_curl_a_cut_image_goes_on_behind_its_last_segment(host: Host) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("needs curl")
+    (Path(host.platform.path) / "curl").symlink_to(curl)
+    new = images.of_bytes(os.urandom(600_000), "uzip")
+    segment_bytes = 2 * HEAD_BYTES  # its disks take no part of a sector, so that no block counts
+    with mirror() as server, host.lock() as token:
+        server.objects = {new.artefact.sha256: new.data}
+        urls = tuple(server.url(folder, new.artefact.sha256) for folder in ("cut", "good"))
+        assert host.do(Erase(B), token).status == 0
+        call = calls.pull_call(token, B, new.artefact, calls.MirrorReach(urls, 30))
+        answer = host.run(f"SEGMENT_BYTES={segment_bytes}\n{call}")
+        assert answer.status == 0, answer
+        (_, (_, asked)) = server.asked
+        had = int(asked.removeprefix("bytes=").rstrip("-"))
+        assert len(new.data) // 2 - segment_bytes <= had <= len(new.data) // 2
+        assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
+        assert host.do(images.proof(B, new.artefact), token).status == 0
+
+
 def test_what_nobody_confirms_is_taken_back_and_what_is_confirmed_stays(
     host: Host, world: World
 ) -> None:

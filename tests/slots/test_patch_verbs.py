@@ -247,16 +247,16 @@ def test_what_came_is_removed_if_its_digest_is_wrong_or_there_is_no_room(host: H
     assert list(staging.iterdir()) == []
 
 
-def test_a_cut_fill_goes_on_where_its_last_segment_ended(host: Host) -> None:
+def test_a_cut_fill_goes_on_behind_the_last_block_that_came(host: Host) -> None:
     new = images.of_bytes(random.Random(2).randbytes(1_300_000), "uzip")  # noqa: S311
     small = "SEGMENT_BYTES=262144\n"
     with host.lock() as token:
         host.do(Erase(B), token)
         call = calls.fill_call(token, B, new.artefact)
         assert host.run(small + call, new.body[:700_000]).status == 21
-        assert host.probe().status(B).written == Written(new.artefact.sha256, HEAD_BYTES + 524_288)
+        offset = HEAD_BYTES + 700_000 // HEAD_BYTES * HEAD_BYTES
+        assert host.probe().status(B).written == Written(new.artefact.sha256, offset)
         host.do(Erase(B), token)
-        offset = HEAD_BYTES + 524_288
         assert host.probe().status(B).written == Written(new.artefact.sha256, offset)
         call = calls.fill_call(token, B, new.artefact, offset)
         assert host.run(small + call, new.data[offset:]).status == 0

@@ -31,10 +31,10 @@ fetch_from() { # URL: go on with what is there; if that was wrong, once more fro
 
 fetch_once() { # URL; or why_not
     file_bytes "$partial"
-    fetch_before=$file_bytes why_not=''
-    [ "$fetch_before" -ge "$object_bytes" ] || download "$1" "$partial" || :
+    download_from=$file_bytes why_not=''
+    [ "$download_from" -ge "$object_bytes" ] || download "$1" "$partial" || :
     file_bytes "$partial"
-    [ "$file_bytes" -le "$fetch_before" ] || pulled=$((pulled + file_bytes - fetch_before))
+    [ "$file_bytes" -le "$download_from" ] || pulled=$((pulled + file_bytes - download_from))
     if [ "$file_bytes" -lt "$object_bytes" ]; then
         why_not=${why_not:-"$file_bytes bytes came of $object_bytes"}
         return 1
@@ -50,20 +50,20 @@ fetch_once() { # URL; or why_not
     return 1
 }
 
-verb_pull() { # TOKEN A|B SIZE SHA256 SECONDS RATE URL...: the whole image straight into the slot
+verb_pull() { # TOKEN A|B SIZE SHA256 OFFSET SECONDS RATE URL...: the whole image straight into the slot
     own_slot "$1" "$2" "$3"
     need_erased
-    object_bytes=$3 object_sha256=$4 mirror_s=$5 mirror_rate=$6 pulled=0 pull_done='' fetch_before=0
-    shift 6
+    need_written "$4" "$5"
+    object_bytes=$3 object_sha256=$4 pull_at=$5 mirror_s=$6 mirror_rate=$7 pulled=0 pull_done=''
+    shift 7
     find_downloader
     for mirror in "$@"; do
-        [ -z "$pull_done" ] || break
+        [ "$pull_at" -lt "$object_bytes" ] || break
         if pull_from "$mirror"; then pull_done=$mirror; else say failed_mirror "$mirror: $why_not"; fi
-        end_feeders
     done
     say pulled "$pulled"
-    [ -n "$pull_done" ] || no_mirror "the image"
-    say mirror "$pull_done"
+    [ "$pull_at" -eq "$object_bytes" ] || no_mirror "the image"
+    [ -z "$pull_done" ] || say mirror "$pull_done"
 }
 
 need_offer() { # HEAD-SHA256 SECONDS RATE URL...: one of them has an image that begins so
@@ -80,7 +80,7 @@ need_offer() { # HEAD-SHA256 SECONDS RATE URL...: one of them has an image that 
 
 offers() { # URL; or why_not. What limits a file ends the download behind the head
     rm -f -- "$scratch.offer"
-    fetch_before=0 why_not=''
+    download_from=0 why_not=''
     download "$1" "$scratch.offer" || :
     file_bytes "$scratch.offer"
     pulled=$((pulled + file_bytes))
@@ -92,8 +92,24 @@ offers() { # URL; or why_not. What limits a file ends the download behind the he
     [ "$(dd if="$scratch.offer" bs="$HEAD_BYTES" count=1 2>/dev/null | sha256)" = "$object_sha256" ]
 }
 
-pull_from() { # URL; or why_not
-    rm -f -- "$scratch.wire" "$scratch.sum" "$scratch.body" "$scratch.why"
+pull_from() { # URL: go on behind what is there; if that cannot be or was wrong, once more from the beginning
+    can_go_on "$1" || pull_at=$HEAD_BYTES
+    pull_had=$pull_at
+    pull_once "$1" && return 0
+    [ "$pull_had" -gt "$HEAD_BYTES" ] && [ "$pull_at" -eq "$HEAD_BYTES" ] && pull_once "$1"
+}
+
+can_go_on() { # URL: into a pipe, from the middle of an object
+    case $1:$downloader in
+        file:* | *:curl | *:wget) ;;
+        *) return 1 ;;
+    esac
+}
+
+pull_once() { # URL, from $pull_at on; or why_not
+    pull_start=$pull_at pull_whole='' download_from=$pull_at
+    [ "$pull_at" -gt "$HEAD_BYTES" ] || pull_whole=yes download_from=0
+    rm -f -- "$scratch.wire" "$scratch.sum" "$scratch.body" "$scratch.why" "$scratch.unranged"
     try mkfifo -- "$scratch.wire" "$scratch.sum" || fail "cannot make a pipe: $said"
     open_pipe body # before a child is born: one that ends breaks off an open in some shells
     (
@@ -103,30 +119,76 @@ pull_from() { # URL; or why_not
         download "$1" "$scratch.wire" || echo "$why_not" >"$scratch.why"
     ) >/dev/null 2>&1 3<&- 4>&- 6<&- 7>&- &
     feeders=$!
-    tee -- "$scratch.sum" <"$scratch.wire" >&7 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
-    feeders="$feeders $!"
-    sha256 <"$scratch.sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
-    pull_digest=$!
-    feeders="$feeders $pull_digest"
-    exec 9<&3 3<&6 6<&- 7>&-
-    pull_body || {
-        [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
-        return 1
+    # Of what begins in the middle the stream has no digest: the slot is asked for it.
+    pull_sum=/dev/null
+    [ -z "$pull_whole" ] || {
+        pull_sum=$scratch.sum
+        sha256 <"$pull_sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
+        pull_digest=$!
+        feeders="$feeders $pull_digest"
     }
-    wait "$pull_digest"
-    why_not='wrong bytes: their digest is another'
-    [ "$(cat "$scratch.digest")" = "$object_sha256" ]
+    tee -- "$pull_sum" <"$scratch.wire" >&7 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
+    feeders="$feeders $!"
+    exec 9<&3 3<&6 6<&- 7>&-
+    pull_status=0
+    pull_body && pull_is_it || pull_status=1
+    end_feeders
+    [ "$pull_status" -ne 0 ] || [ -n "$pull_whole" ] || say went_on "$pull_start"
+    return "$pull_status"
 }
 
-pull_body() { # the head is read and dropped: what seals a slot comes from the admin
+pull_body() { # the head is not written: what seals a slot comes from the admin
     why_not='nothing came'
-    pull_head=$(dd bs="$HEAD_BYTES" count=1 iflag=fullblock <&3 2>/dev/null | wc -c)
-    pulled=$((pulled + pull_head))
-    [ "$pull_head" -eq "$HEAD_BYTES" ] || return 1
-    pull_status=0
-    receive_body "$object_bytes" "$HEAD_BYTES" && payload_ended || pull_status=1
-    pulled=$((pulled + body_at - HEAD_BYTES))
-    return "$pull_status"
+    [ -z "$pull_whole" ] || pull_head || return 1
+    pull_came=yes
+    receive_body "$object_bytes" "$pull_start" "$object_sha256" || pull_came=''
+    # What was flushed stays, whoever goes on behind it.
+    pull_at=$body_at pulled=$((pulled + body_at - pull_start))
+    if [ -n "$pull_came" ]; then
+        payload_ended && return 0
+        begin_anew
+        return 1
+    fi
+    [ ! -e "$scratch.unranged" ] || pull_at=$HEAD_BYTES
+    [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
+    return 1
+}
+
+pull_head() { # kept: it belongs to the digest of what comes behind it, also from another mirror
+    dd bs="$HEAD_BYTES" count=1 iflag=fullblock <&3 >"$scratch.first" 2>/dev/null || :
+    file_bytes "$scratch.first"
+    pulled=$((pulled + file_bytes))
+    [ "$file_bytes" -lt "$HEAD_BYTES" ] || return 0
+    [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
+    return 1
+}
+
+pull_is_it() { # or why_not: then nothing of it is gone on from
+    if [ -n "$pull_whole" ]; then
+        wait "$pull_digest"
+        pull_got=$(cat "$scratch.digest")
+    elif [ -f "$scratch.first" ]; then
+        bypass_caches
+        pull_got=$({ cat -- "$scratch.first" && read_body "$object_bytes"; } | slot_sha256)
+    else
+        return 0 # begun by another call: the proof of the slot decides
+    fi
+    [ "$pull_got" != "$object_sha256" ] || return 0
+    why_not='wrong bytes: their digest is another'
+    begin_anew
+    return 1
+}
+
+begin_anew() {
+    note_written '' "$HEAD_BYTES"
+    pull_at=$HEAD_BYTES
+}
+
+read_body() { # BYTES of an image: what the slot holds behind its head
+    read_slot "$1" 2>/dev/null | {
+        dd bs="$HEAD_BYTES" count=1 iflag=fullblock >/dev/null 2>&1
+        cat
+    }
 }
 
 end_feeders() {
@@ -168,7 +230,7 @@ download() { # URL FILE-OR-PIPE; or why_not
 }
 
 # Each ends by itself when nothing comes for STALL_S, follows no redirect where it can refuse one,
-# and goes on behind what is in a file already. A pipe gets the object from its beginning.
+# and begins behind the first $download_from bytes: they are in the file already, or behind the pipe.
 begin_download() { # in the child, before it becomes the command
     [ -z "$download_into" ] || exec >"$download_into"
     [ -p "$download_to" ] || {
@@ -185,26 +247,36 @@ run_download() { # COMMAND...
     return "$run_status"
 }
 
+cannot_go_on() { # a mirror that begins with the first byte alone shall do so
+    if [ -p "$download_to" ]; then : >"$scratch.unranged"; else rm -f -- "$partial"; fi
+}
+
 download_file() { # PATH FILE-OR-PIPE
     [ -f "$1" ] || {
         echo "there is no file $1" >"$download_log"
         return 1
     }
-    [ -p "$2" ] || rm -f -- "$2"
-    fetch_before=0 download_into=$2
-    run_download cat -- "$1"
+    [ -p "$2" ] || {
+        rm -f -- "$2"
+        download_from=0
+    }
+    download_into=$2
+    run_download dd if="$1" bs="$HEAD_BYTES" skip="$((download_from / HEAD_BYTES))" || {
+        file_status=$?
+        sed -n 1p "$download_log" >"$download_log.said" && mv -f -- "$download_log.said" "$download_log"
+        return "$file_status"
+    }
 }
 
 download_curl() { # URL FILE-OR-PIPE
     download_url=$1
     set -- -o "$2"
-    [ "$fetch_before" -eq 0 ] || set -- -C - "$@"
+    [ "$download_from" -eq 0 ] || set -- -C "$download_from" "$@"
     [ "$mirror_rate" = 0 ] || set -- --limit-rate "$mirror_rate" "$@"
     run_download curl -q -f -s -S --connect-timeout "$CONNECT_S" --speed-limit 1000 \
         --speed-time "$STALL_S" -w '%{http_code}' "$@" "$download_url" || {
         curl_status=$?
-        # A mirror that cannot go on in the middle shall begin again.
-        [ "$curl_status" -ne 33 ] || rm -f -- "$partial"
+        [ "$curl_status" -ne 33 ] || cannot_go_on
         sed -n 's/^[0-9]*\(curl: \)/\1/p' "$download_log" >"$download_log.said" || :
         mv -f -- "$download_log.said" "$download_log"
         return "$curl_status"
@@ -219,12 +291,20 @@ download_curl() { # URL FILE-OR-PIPE
 download_wget() { # URL FILE-OR-PIPE
     download_url=$1
     set -- -O "$2"
-    [ "$fetch_before" -eq 0 ] || set -- -c "$@"
+    # From a mirror that ignores it, it reads and drops what was not asked for.
+    [ "$download_from" -eq 0 ] || if [ -p "$download_to" ]; then
+        set -- "--start-pos=$download_from" "$@"
+    else
+        set -- -c "$@"
+    fi
     [ "$mirror_rate" = 0 ] || set -- "--limit-rate=$mirror_rate" "$@"
     run_download wget -nv --tries=1 --timeout="$STALL_S" --connect-timeout="$CONNECT_S" \
         --max-redirect=0 "$@" "$download_url" && return 0
     wget_status=$?
-    ! grep -q 'conflicts with' "$download_log" || rm -f -- "$partial"
+    case $wget_status:$(cat "$download_log") in
+        *'conflicts with'*) cannot_go_on ;;
+        2:*) [ ! -p "$download_to" ] || cannot_go_on ;; # one before 1.16 does not know --start-pos
+    esac
     sed -e '/^$/d' -e 's/^[0-9: -]*ERROR/ERROR/' "$download_log" >"$download_log.short" || :
     mv -f -- "$download_log.short" "$download_log"
     return "$wget_status"
@@ -233,11 +313,11 @@ download_wget() { # URL FILE-OR-PIPE
 download_busybox() { # URL FILE-OR-PIPE; its -T ends some builds by a fault: mirror_s alone ends it
     download_url=$1
     set -- -O "$2"
-    [ "$fetch_before" -eq 0 ] || set -- -c "$@"
+    [ "$download_from" -eq 0 ] || set -- -c "$@"
     run_download wget -q "$@" "$download_url"
 }
 
-download_fetch() { # URL FILE-OR-PIPE
+download_fetch() { # URL FILE-OR-PIPE; what goes to a pipe it begins with the first byte
     if [ -p "$2" ]; then
         download_into=$2
         run_download fetch -q -A -T "$STALL_S" -o - "$1"

@@ -76,8 +76,7 @@ verb_erase() { # TOKEN A|B [HEAD-SHA256 SECONDS RATE URL...]: not if no mirror h
 verb_fill() { # TOKEN A|B SIZE SHA256 OFFSET: payload = the image from OFFSET to SIZE
     own_slot "$1" "$2" "$3"
     need_erased
-    written "$4"
-    [ "$5" -le "$written" ] || refuse "slot $SLOT: $written bytes of the image are there, not $5"
+    need_written "$4" "$5"
     receive_body "$3" "$5" "$4" || fail "slot $SLOT: $why_not"
     say filled "$(($3 - $5))"
 }
@@ -85,6 +84,11 @@ verb_fill() { # TOKEN A|B SIZE SHA256 OFFSET: payload = the image from OFFSET to
 need_erased() {
     head_sha256
     [ "$head_sha256" = "$ZERO_HEAD" ] || refuse "slot $SLOT: its head is not zero: erase it first"
+}
+
+need_written() { # SHA256 OFFSET: so much of that image is in the slot
+    written "$1"
+    [ "$2" -le "$written" ] || refuse "slot $SLOT: $written bytes of the image are there, not $2"
 }
 
 verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the first 64 KiB
