@@ -125,7 +125,7 @@ def world(tmp_path: Path) -> World:
         "image_folders": ["dev", "tmp", "data", "etc/host"],
     }
     (folder / "state").write_text(repr(state))
-    (folder / "labels").write_text("gpt/cgiA  N/A  ada0p5\ngpt/cgiB  N/A  ada0p6\n")
+    (folder / "labels").write_text("   gpt/cgiA  N/A  ada0p5\n   gpt/cgiB  N/A  ada0p6\n")
     (folder / "log").touch()
     made = World(folder)
     for inner in ("modules", "sysctl"):
@@ -237,13 +237,18 @@ def test_the_page_with_the_magic_is_written_last(host: Host, world: World) -> No
     assert all(name == "/dev/gpt/cgiA" for _, name, _ in writes)
 
 
-@pytest.mark.parametrize("special", ["/dev/gpt/cgiA.uzip", "/dev/ada0p5.uzip", "/dev/ada0p5"])
+@pytest.mark.parametrize(
+    "special",
+    ["/dev/gpt/cgiA.uzip", "/dev/ada0p5.uzip", "/dev/ada0p5", "/dev/iso9660/A", "/dev/iso9660/B"],
+)
 def test_a_mounted_slot_is_refused_since_the_kernel_would_let_dd_write(
     host: Host, world: World, special: str, tmp_path: Path
 ) -> None:
     mount = {"special": special, "node": str(tmp_path), "type": "cd9660", "opts": "ro"}
     world.change(mounts=[mount | {"spoiled": False}])
     world.load_uzip()
+    with (world.folder / "labels").open("a") as labels:  # the image's volume id, as GEOM shows it
+        labels.write("  iso9660/A  N/A  gpt/cgiA.uzip\n  iso9660/B  N/A  ada0p5.uzip\n")
     image = uzip()
     with host.lock() as token:
         for action, payload in (
@@ -416,6 +421,39 @@ def test_users_are_asked_of_proven_mounts_alone_and_services_restarted(
         assert ["service", "php_fpm", "onerestart"] in world.log
         assert host.do(Unmount(A), token).status == 0
         assert host.run(calls.users_call(A)).all("user") == ()
+
+
+def test_what_is_swapped_out_holds_what_it_held(host: Host, world: World) -> None:
+    with host.lock("ann@desk"):
+        lock = host.probe().lock
+        assert lock is not None
+        (world.folder / "swapped").write_text(str(lock.pid))
+        lock = host.probe().lock
+        assert lock is not None
+        assert lock.alive
+        assert host.run(calls.lock_call("ben@desk", "0b0b0b0b")).status == 22
+
+
+def test_a_user_that_is_swapped_out_is_one(host: Host, world: World) -> None:
+    with host.lock() as token:
+        serve(host, A, uzip(1), token)
+        serve(host, B, uzip(2), token)
+        with process("sleep", "60") as worker:
+            node = host.slots.slot(A).mount_point
+            world.change(users=[{"pid": worker.pid, "node": node}])
+            (world.folder / "swapped").write_text(str(worker.pid))
+            (user,) = map(User.parse, host.run(calls.users_call(A)).all("user"))
+            assert (user.pid, user.since_epoch_s) == (worker.pid, 1_700_000_000)
+            assert host.do(Unmount(A), token).status == 20
+
+
+def test_a_raised_securelevel_does_not_keep_an_image_from_being_mounted(
+    host: Host, world: World
+) -> None:
+    world.load_uzip()
+    world.sysctl("kern.securelevel", "1")
+    with host.lock() as token:
+        serve(host, A, uzip(), token)
 
 
 def test_a_clock_that_was_stepped_does_not_make_a_living_holder_stale(

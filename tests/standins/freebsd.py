@@ -482,8 +482,7 @@ def diskinfo(argv: list[str]) -> None:
         die(f"diskinfo: {path}: {ERRNO['ENOENT']}")
     size = uzip if file is None else os.path.getsize(file)
     assert size is not None
-    name = path.removeprefix("/dev/")
-    sys.stdout.write(f"{name}\t{sector}\t{size}\t{size // sector}\t0\t0\n")
+    sys.stdout.write(f"{path}\t{sector}\t{size}\t{size // sector}\t0\t0\n")
 
 
 def kldload(argv: list[str]) -> None:
@@ -491,6 +490,9 @@ def kldload(argv: list[str]) -> None:
     if operands != ["geom_uzip"]:
         unsupported("kldload", *argv)
     with world() as here:
+        level = f"{here.folder}/sysctl/kern.securelevel"
+        if os.path.exists(level) and int(text(level)) > 0:  # asked first, whatever is loaded
+            die("kldload: can't load geom_uzip: Operation not permitted")
         if here.has_uzip():
             if "n" not in given:
                 die("kldload: can't load geom_uzip: module already loaded or in kernel")

@@ -26,11 +26,12 @@ uptime_s() { # $uptime_s: a step of the clock moves both alike
 # A step of the clock moves kern.boottime and the start times of processes alike, so that the
 # seconds from the boot to a start stay the same: by them a process is known, not by boot_id.
 # ps takes all that follows a `=` for a heading: each column needs a -o of its own.
-started() { # PID: $started; empty if there is no such process, or only its zombie
+started() { # PID: $started; `-`: it is swapped out; empty: no such process, or only its zombie
     started_ps=$(ps -o state= -o etimes= -p "$1" 2>/dev/null) || started_ps=
     started=${started_ps##* }
     case $started_ps in
         '' | Z*) started='' ;;
+        *-) ;; # up to FreeBSD 14 the kernel knows no times of what is swapped out
         *)
             boot_id
             started=$(($(date +%s) - started - boot_id))
@@ -46,7 +47,11 @@ running() { # PID: and not a zombie
 alive() { # PID START BOOT-ID: is this very process still there?
     [ -n "$1" ] && [ -n "$2" ] || return 1
     started "$1"
-    [ -n "$started" ] && [ "$((started - $2))" -le 2 ] && [ "$(($2 - started))" -le 2 ]
+    case $started:$2 in
+        :*) return 1 ;;
+        -:* | *:-) return 0 ;; # rather a claim too many than a second writer
+    esac
+    [ "$((started - $2))" -le 2 ] && [ "$(($2 - started))" -le 2 ]
 }
 
 sha256() { # of stdin
@@ -89,11 +94,14 @@ device_names() { # $device_names: the device as labels and partition know it, a 
     device_provider=${DEVICE#/dev/}
     for device_pass in 1 2; do
         while read -r device_label _ device_under; do
+            device_under=${device_under%.uzip} # an image's volume id is a label of what it lies on
             if [ "$device_label" = "$device_provider" ] && [ "$device_pass" = 1 ]; then
                 device_provider=$device_under
                 device_names="$device_names$device_under "
-            elif [ "$device_under" = "$device_provider" ]; then
-                device_names="$device_names$device_label "
+            else
+                case $device_names in
+                    *" $device_under "*) device_names="$device_names$device_label " ;;
+                esac
             fi
         done <<END
 $(glabel status -s 2>/dev/null)

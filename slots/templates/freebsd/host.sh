@@ -18,7 +18,8 @@ bypass_caches() { # disks are character devices: there is no cache
 mount_image() { # FORMAT
     mount_special=$DEVICE
     if [ "$1" = uzip ]; then
-        try kldload -n geom_uzip || fail "cannot load geom_uzip: $said"
+        # A raised securelevel forbids kldload even what is there already.
+        kldstat -q -m g_uzip || try kldload -n geom_uzip || fail "cannot load geom_uzip: $said"
         await_uzip
         mount_special=$DEVICE.uzip
     fi

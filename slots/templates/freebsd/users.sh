@@ -18,11 +18,16 @@ END
     users_pids=${users_pids#,}
     [ -n "$users_pids" ] || return 0
     users_now=$(date +%s)
+    boot_id
     users_list=$(ps -o pid= -o user= -o etimes= -o comm= -p "${users_pids%,}" 2>/dev/null) || :
     while read -r users_pid users_user users_age users_comm; do
         [ -n "$users_pid" ] && [ "$users_pid" != "$$" ] || continue
         users_holds
-        users=${users:+$users$NL}"$users_pid $users_user $((users_now - users_age)) $users_holds $users_comm"
+        case $users_age in
+            -) users_since=$boot_id ;; # swapped out: for long, nobody knows for how long
+            *) users_since=$((users_now - users_age)) ;;
+        esac
+        users=${users:+$users$NL}"$users_pid $users_user $users_since $users_holds $users_comm"
     done <<END
 $users_list
 END
