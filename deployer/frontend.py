@@ -3,7 +3,7 @@
 import gzip
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -19,6 +19,8 @@ from slots.slot import SlotSet
 READ_BYTES_PER_S = 4 << 20  # the slowest disk that we wait for
 LOCK_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 10.0  # of a script that says no more
+
+Heard = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,20 @@ class Trip:
             raise error
         return answer
 
-    def answer(self, timeout_s: float) -> answers.Answer:
-        """Return the answer of the next verb, be it a failure: then it was the last."""
+    def answer(self, timeout_s: float, heard: Heard = lambda *_: None) -> answers.Answer:
+        """Return the answer of the next verb, be it a failure: then it was the last.
+
+        `heard` is told each value of it at once: a verb may say how far it is.
+        """
         deadline = time.monotonic() + timeout_s
         while line := self.session.readline(max(0.1, deadline - time.monotonic())):
-            answer = self.hearing.hear(line)
-            if answer is not None:
-                return answer
+            match self.hearing.hear(line):
+                case answers.Answer() as answer:
+                    return answer
+                case (key, value):
+                    heard(key, value)
+                case None:
+                    pass
         raise _broken_off(self.host, self.session.completed(END_TIMEOUT_S))
 
     def send(self, payload: Payload) -> None:

@@ -7,11 +7,11 @@ that nothing on the way of its bytes needs to be trusted.
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deployer.connection import Payload
-from deployer.frontend import Frontend, read_timeout_s
+from deployer.frontend import Frontend, Heard, read_timeout_s
 from deployer.inventory import TransferSettings
 from deployer.releases import FoundRelease
 from slots import answers, calls
@@ -111,7 +111,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What an action is on its host: the call of a verb, its payload, and what its answer says."""
+    """What an action is on its host: the call of a verb, its payload, and what its answer says.
+
+    `heard` is told each value of the answer as the verb says it, `told` and `failed` the whole.
+    """
 
     call: str
     timeout_s: float  # from the end of the payload on
@@ -119,6 +122,7 @@ class Errand:
     payload_bytes: int = 0
     told: Callable[[answers.Answer], list[str]] = lambda _: []
     failed: Callable[[answers.Answer, ProductError], ProductError] = lambda _, error: error
+    heard: Heard = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +259,14 @@ def _pull_pack(job: Job, action: Stage) -> Errand:
 def _pull_image(job: Job, action: Fill, have: int) -> Errand:
     artefact = action.artefact
     reach = _reach(job, artefact.sha256, artefact.size_bytes)
-    return _pulled(job, calls.pull_call(job.token, action.slot, artefact, reach, have), reach)
+    pulled = _pulled(job, calls.pull_call(job.token, action.slot, artefact, reach, have), reach)
+
+    def heard(key: str, value: str) -> None:
+        if key == "written" and value.isdigit():
+            done_bytes = int(value) - HEAD_BYTES
+            job.frontend.emit(Progress("fill", done_bytes, job.frontend.host.name))
+
+    return replace(pulled, heard=heard)
 
 
 def _reach(job: Job, sha256: str, size_bytes: int) -> calls.MirrorReach:

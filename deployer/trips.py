@@ -157,7 +157,7 @@ class Trips:
         one = self._ahead.popleft()
         try:
             self._feed(self._trip, one)
-            answer = self._trip.answer(one.timeout_s)
+            answer = self._trip.answer(one.timeout_s, one.heard)
         except BaseException:
             self._end()
             raise

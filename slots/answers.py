@@ -62,8 +62,8 @@ class Hearing:
         self._lines = _Lines(nonce)
         self._values: list[tuple[str, str]] = []
 
-    def hear(self, line: bytes) -> Answer | None:
-        """Take a line; return the answer of the call that has ended with it."""
+    def hear(self, line: bytes) -> Answer | tuple[str, str] | None:
+        """Take a line; return the answer of the call that has ended with it, or a value of one."""
         match self._lines.take(line):
             case None:
                 return None
@@ -73,7 +73,7 @@ class Hearing:
                 return self._taken(0)
             case value:
                 self._values.append(value)
-                return None
+                return value
 
     def _taken(self, status: int) -> Answer:
         values, self._values = tuple(self._values), []

@@ -82,5 +82,7 @@ def test_a_second_run_pulls_only_what_a_cut_one_left(admin_box: AdminBox) -> Non
         # Once for the head alone: whether the mirror has the image at all.
         assert server.asked == [("good", ""), ("good", f"bytes={had}-")]
         assert server.gave[-1] == size_bytes - had
+        done = f'"step":"fill","done_bytes":{size_bytes - HEAD_BYTES},'
+        assert done in said, said
         assert f"went on behind {had - HEAD_BYTES} bytes of a cut transfer" in said
         assert admin_box.served("www2") == "cut"

@@ -24,7 +24,7 @@ PACED = '[transfer]\nhost_bandwidth = "1 MB/s"\n'
 CUT_BYTES = (200_000, 300_000)
 SCRIPTS_BYTES = 900_000  # all that a deploy sends beside packs and images
 # Ways in which a mirror fails. One that hangs costs its deadline: only for the pack.
-FAULTS = ("empty", "wrong", "old", "short", "broken", "endless", "redirect")
+FAULTS = ("empty", "wrong", "old", "short", "broken", "cut", "cut-wrong", "endless", "redirect")
 HANGS = ("hang", "stalls")
 
 

@@ -74,11 +74,13 @@ def test_the_answers_of_a_trip_are_heard_in_turn() -> None:
     hearing = answers.Hearing(NONCE)
     said = f"hello\nflipslot {NONCE} begin\na=1\ndid=yes\ndid=yes\nb=2\nflipslot {NONCE} end 21\n"
     heard = [hearing.hear(line) for line in said.encode().splitlines(keepends=True)]
-    taken = [one for one in heard if one is not None]
-    assert [(one.status, one.values) for one in taken] == [
-        (0, (("a", "1"),)),
-        (0, ()),
-        (21, (("b", "2"),)),
+    assert heard == [
+        *(None, None),
+        ("a", "1"),  # at once: a verb may say how far it is
+        answers.Answer(0, (("a", "1"),), complete=True),
+        answers.Answer(0, (), complete=True),
+        ("b", "2"),
+        answers.Answer(21, (("b", "2"),), complete=True),
     ]
 
 

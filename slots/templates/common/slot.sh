@@ -120,7 +120,10 @@ receive_body() { # SIZE OFFSET [SHA256]: the payload is the image from there on;
         body_at=$((body_at + body_blocks * HEAD_BYTES)) body_step=$((body_step % HEAD_BYTES))
         receive "$PAGE_BYTES" "$((body_step / PAGE_BYTES))" "$((body_at / PAGE_BYTES))" || return 1
         body_at=$((body_at + body_step)) body_step=$SEGMENT_BYTES
-        [ -z "${3:-}" ] || note_written "$3" "$body_at"
+        [ -z "${3:-}" ] || {
+            note_written "$3" "$body_at"
+            say written "$body_at"
+        }
     done
 }
 
