@@ -826,6 +826,8 @@ def test_after_a_boot_the_hook_mounts_and_serves_what_the_link_names(
     host: Host, world: World, tmp_path: Path
 ) -> None:
     _, script = installed(host, tmp_path / "usr")
+    with (world.folder / "etc/rc.conf").open("a") as conf:
+        conf.write('svcj_all_enable="YES"\n')  # FreeBSD 15: in a jail nothing can be mounted
     with host.lock() as token:
         serve(host, A, uzip(1), token)
         serve(host, B, uzip(2), token)

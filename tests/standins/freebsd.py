@@ -195,7 +195,7 @@ def mount_cd9660(opts: str, special: str, node: str) -> None:
 def mount_memory(kind: str, opts: str, special: str, node: str) -> None:
     real = real_node(node)
     if kind == "tmpfs" and "size=no" in opts:
-        die(f"mount_tmpfs: {ERRNO['EINVAL']}")
+        die(f"mount: {special}: {ERRNO['EINVAL']}")
     with world() as here:
         here.state["mounts"].append(
             {"special": special, "node": real, "type": kind, "opts": opts, "spoiled": False}
