@@ -700,6 +700,19 @@ def test_a_slot_is_tried_before_it_serves_and_its_missing_libraries_are_named(ho
     assert late.first("error").endswith("command sleep 9: no end within 1 s")
 
 
+def test_a_slot_without_ldd_does_not_pass_for_one_that_lacks_nothing(host: Host) -> None:
+    program = Path(host.slots.slot(A).mount_point) / "bin/broken"
+    with host.lock() as token:
+        write(host, A, uzip(), token)
+        assert host.do(Mount(A, "uzip"), token).status == 0
+        program.parent.mkdir()
+        program.write_text("\x7fELF")
+        program.chmod(0o755)
+        failed = host.do(Preflight(A, (LibrariesTrial(("/bin",)),)), token)
+    assert failed.status == 21
+    assert "cannot ask the slot's loader: chroot: /usr/bin/ldd" in failed.first("error")
+
+
 def test_at_boot_what_was_armed_goes_back_and_both_slots_are_mounted(
     host: Host, world: World, tmp_path: Path
 ) -> None:

@@ -12,4 +12,6 @@ together() { # $together_words, $together_s
 
 list_libraries() { # ldd heads each of several files with its name: itself is the first of them
     run_inside 0 /usr/bin/ldd /usr/bin/ldd
+    # chroot, and so xargs, says 1 where there is no ldd, as ldd does where a file is no program.
+    [ "$trial_status" -eq 124 ] || grep -q '^/usr/bin/ldd:$' "$scratch.trial" || trial_status=127
 }
