@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from slots import answers, calls
-from slots.actions import Cover, Drain, Erase, Fill, Flip, Judge, Mount, Restart, Unmount
+from slots.actions import Cover, Drain, Erase, Fill, Flip, Judge, Mount, Restart, Seal, Unmount
 from slots.errors import VerificationError
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES
@@ -31,6 +31,7 @@ from slots.slot import (
     SlotState,
     Treatment,
     Verdict,
+    Written,
     active,
 )
 from tests.slots import images
@@ -138,6 +139,49 @@ def test_two_deployments_and_the_way_back_under_each_shell(
     assert not host.probe().status(B).mounted
 
 
+def dd_that_notes(host: Host, folder: Path, *, refuse: str) -> Path:
+    """Put a dd before the system's that notes its operands, and refuses those that match."""
+    notes = folder / "operands"
+    (folder / "bin").mkdir()
+    dd = folder / "bin/dd"
+    dd.write_text(
+        f'#!/bin/sh\ncase "$*" in {refuse}) echo "dd: invalid flag" >&2; exit 1 ;; esac\n'
+        f'echo "$*" >>{notes}\nexec {shutil.which("dd")} "$@"\n'
+    )
+    dd.chmod(0o755)
+    host.platform = replace(Linux(), path=f"{folder}/bin:{Linux().path}")
+    return notes
+
+
+@pytest.mark.parametrize(
+    ("refuse", "direct"), [("none", 14), ("*oflag=direct*", 0)], ids=["dd can", "dd cannot"]
+)
+@pytest.mark.parametrize("shell", [it for it in SHELLS if it != "busybox sh"])  # it has its own dd
+def test_large_blocks_are_written_past_the_page_cache_where_dd_can(
+    host: Host, shell: str, tmp_path: Path, refuse: str, direct: int
+) -> None:
+    host.shell = shell
+    notes = dd_that_notes(host, tmp_path, refuse=refuse)
+    image = images.with_magic("erofs", HEAD_BYTES + 3 * 262_144 + 2 * 65_536 + 3 * 4096)
+    cut = HEAD_BYTES + 2 * 262_144 + 65_536
+    small = "LARGE_BYTES=262144 SEGMENT_BYTES=524288\n"
+    with host.lock() as token:
+        host.do(Erase(A), token)
+        call = calls.fill_call(token, A, image.artefact)
+        stopped = host.run(small + call, image.data[HEAD_BYTES : cut + 9_999])
+        assert "the payload was cut behind block 1 of 6" in stopped.first("error")
+        assert host.probe().status(A).written == Written(image.artefact.sha256, cut)
+        notes.unlink()
+        call = calls.fill_call(token, A, image.artefact, HEAD_BYTES)
+        assert host.run(small + call, image.body).status == 0
+        written = [line for line in notes.read_text().splitlines() if "fullblock" in line]
+        assert host.do(Seal(A, image.artefact, "r"), token, image.head).status == 0
+        assert host.do(images.proof(A, image.artefact), token).status == 0
+    large = [line for line in written if "oflag=direct" in line]
+    assert sum(int(line.split("count=")[1].split()[0]) for line in large) == direct
+    assert all("conv=notrunc,fsync" in line for line in written)
+
+
 def test_it_all_works_with_busybox_alone(host: Host, tmp_path: Path) -> None:
     if shutil.which("busybox") is None:
         pytest.skip("needs busybox")
@@ -153,6 +197,11 @@ def test_it_all_works_with_busybox_alone(host: Host, tmp_path: Path) -> None:
         assert host.probe().status(A).mounted
         answer = host.do(Fill(B, image.artefact), token, image.body)
         assert answer.status in {0, 20}
+        host.do(Erase(B), token)
+        large = f"LARGE_BYTES=65536\n{calls.fill_call(token, B, image.artefact)}"
+        assert host.run(large, image.body).status == 0
+        assert host.do(Seal(B, image.artefact, "r"), token, image.head).status == 0
+        assert host.do(images.proof(B, image.artefact), token).status == 0
         host.do(Erase(B), token)
         assert host.do(Fill(B, image.artefact), token, image.body[:-4096]).status == 21
     assert host.probe().missing == ()

@@ -86,24 +86,30 @@ copy_pages() { # SOURCE SKIP COUNT: pages of a head to the same place of the slo
         || fail "slot $SLOT: cannot write $DEVICE: $said"
 }
 
-receive() { # BLOCK-BYTES COUNT SEEK: exactly so much of the payload into the slot; or why_not
+receive() { # BLOCK-BYTES COUNT AT: exactly so much of the payload into the slot; or why_not
     received=0 # blocks that came whole, and are on the disk
     [ "$2" -gt 0 ] || return 0
-    dd ibs="$1" obs="$1" count="$2" seek="$3" iflag=fullblock conv=notrunc,fsync \
-        of="$DEVICE" <&3 2>"$scratch.dd" 4>&- &
+    receive_to="obs=$1 seek=$(($3 / $1))"
+    [ "$1" != "$HEAD_BYTES" ] || [ -z "$large_writes" ] \
+        || receive_to="obs=$LARGE_BYTES seek=$3 oflag=direct,seek_bytes"
+    # shellcheck disable=SC2086 # words
+    dd ibs="$1" $receive_to count="$2" iflag=fullblock conv=notrunc,fsync of="$DEVICE" \
+        <&3 2>"$scratch.dd" 4>&- &
     child=$!
     note_child
     why_not="cannot write $DEVICE: "
     wait "$child" || { child=; why_not=$why_not$(cat "$scratch.dd"); return 1; }
     child=''
-    ! grep -q "^$2+0 records out" "$scratch.dd" || return 0
-    why_not="the payload was cut: $(grep 'records out' "$scratch.dd") of $2"
-    received=$(sed -n 's/^\([0-9]*\)+[01] records out.*/\1/p' "$scratch.dd")
+    ! grep -q "^$2+0 records in" "$scratch.dd" || return 0
+    received=$(sed -n 's/^\([0-9]*\)+[01] records in.*/\1/p' "$scratch.dd")
+    why_not="the payload was cut behind block ${received:-0} of $2"
     return 1
 }
 
 SEGMENT_BYTES=33554432
+LARGE_BYTES=4194304 # a wait for the disk each: at 1 MiB they begin to show
 receive_body() { # SIZE OFFSET [SHA256]: the payload is the image from there on; or why_not
+    pick_large_writes
     body_at=$2
     body_step=$(($1 - body_at))
     # A named image is written in segments, and how far it got is noted behind each of them.
@@ -112,13 +118,13 @@ receive_body() { # SIZE OFFSET [SHA256]: the payload is the image from there on;
     while [ "$body_at" -lt "$1" ]; do
         [ "$body_step" -le "$(($1 - body_at))" ] || body_step=$(($1 - body_at))
         body_blocks=$((body_step / HEAD_BYTES))
-        receive "$HEAD_BYTES" "$body_blocks" "$((body_at / HEAD_BYTES))" || {
+        receive "$HEAD_BYTES" "$body_blocks" "$body_at" || {
             body_at=$((body_at + ${received:-0} * HEAD_BYTES))
             [ -z "${3:-}" ] || note_written "$3" "$body_at"
             return 1
         }
         body_at=$((body_at + body_blocks * HEAD_BYTES)) body_step=$((body_step % HEAD_BYTES))
-        receive "$PAGE_BYTES" "$((body_step / PAGE_BYTES))" "$((body_at / PAGE_BYTES))" || return 1
+        receive "$PAGE_BYTES" "$((body_step / PAGE_BYTES))" "$body_at" || return 1
         body_at=$((body_at + body_step)) body_step=$SEGMENT_BYTES
         [ -z "${3:-}" ] || {
             note_written "$3" "$body_at"

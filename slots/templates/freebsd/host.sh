@@ -15,6 +15,10 @@ bypass_caches() { # disks are character devices: there is no cache
     DIRECT=''
 }
 
+pick_large_writes() { # nor one for what is written
+    large_writes=''
+}
+
 mount_image() { # FORMAT
     mount_special=$DEVICE
     if [ "$1" = uzip ]; then

@@ -6,6 +6,15 @@ bypass_caches() { # sets DIRECT for read_slot; what was written is asked from th
     try blockdev --flushbufs "$DEVICE" || fail "slot $SLOT: no way past the caches of $DEVICE: $said"
 }
 
+# What is written past the page cache is copied once less, and pushes nothing out of it that is
+# served. Whether device and dd can do that, and end with a short block, is tried
+# within the head, which is erased already.
+pick_large_writes() { # $large_writes for receive, empty: none
+    large_writes=''
+    ! try dd if=/dev/zero of="$DEVICE" ibs=100 obs="$PAGE_BYTES" count=81 seek=0 conv=notrunc \
+        oflag=direct,seek_bytes || large_writes=yes
+}
+
 mount_image() { # FORMAT
     try mount -t "$1" -o ro -- "$DEVICE" "$MOUNT" || fail \
         "slot $SLOT: cannot mount $DEVICE as $1 at $MOUNT: $said"

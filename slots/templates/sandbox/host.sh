@@ -4,6 +4,10 @@ bypass_caches() { # a plain file has no way past the page cache that works every
     dd if="$DEVICE" of=/dev/null bs="$PAGE_BYTES" count=1 "$DIRECT" 2>/dev/null || DIRECT=
 }
 
+pick_large_writes() { # a plain file is written through it
+    large_writes=''
+}
+
 mount_image() { # FORMAT
     [ -z "$(ls -A -- "$MOUNT")" ] || { get "$SLOT.folder" path && [ "$got" = "$MOUNT" ]; } \
         || refuse "slot $SLOT: $MOUNT holds files that no mount made"
