@@ -27,6 +27,11 @@ def opened(path: Path) -> Iterator[OpenedImage]:
     """Open an image by what it holds, not by its name."""
     with ExitStack() as stack:
         try:
+            if path.is_fifo():  # also a shell's <(…)
+                raise ConfigError(
+                    f"{path} is a pipe: an image is read here and there",
+                    hint="save it to a file first",
+                )
             file = stack.enter_context(path.open("rb"))
             head = file.read(40_000)
         except IsADirectoryError as error:

@@ -285,7 +285,7 @@ def _cat(
         browse.cat(one, path, console.raw_output())
 
 
-@app.command("extract", short_help="Unpack an image, or entries of it.")
+@app.command("extract", short_help="Unpack an image into a new folder.")
 def _extract(
     image: Image,
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],

@@ -92,7 +92,7 @@ def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emi
 def path_of(text: str) -> bytes:
     """Return a path of a recipe as a path of a tree."""
     parts = [part for part in text.encode("utf-8", "surrogateescape").split(b"/") if part]
-    if not parts or b".." in parts or b"." in parts:
+    if not parts or b".." in parts or b"." in parts or "\0" in text:
         raise ConfigError(f"{text!r} is not a path inside the image")
     return b"".join(b"/" + part for part in parts)
 

@@ -30,12 +30,21 @@ def partial(parent: Path, name: str) -> Iterator[Path]:
     with disk_errors(parent):
         remove_stale(parent)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        _make(folder)
         try:
             (folder / _BUILDER).write_text(_builder(os.getpid()), encoding="utf-8")
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except FileNotFoundError as error:  # the folder around it is there, and takes none: /proc
+        raise ConfigError(
+            f"cannot make a folder in {folder.parent}", hint="choose --output elsewhere"
+        ) from error
 
 
 @contextmanager

@@ -4,9 +4,10 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,6 +33,9 @@ NAME_MAX = 100
 """Name and version, and what is put before and behind them, are one file name of 255 bytes."""
 
 
+Text = TypeVar("Text", str, Path)
+
+
 def _mode(value: object) -> object:
     """Read a mode written as octal text ("0755"), which TOML's plain numbers are not."""
     if isinstance(value, str) and re.fullmatch(r"0?[0-7]{1,4}", value):
@@ -54,11 +58,21 @@ def _not_empty(value: object) -> object:
     return value
 
 
-SourcePath = Annotated[Path, BeforeValidator(_not_empty)]
+def _without_nul(value: Text) -> Text:
+    """Refuse what TOML can say of a path, and no file system can hold."""
+    if "\0" in str(value):
+        raise ValueError("holds a NUL character")
+    return value
+
+
+FilePath = Annotated[Path, AfterValidator(_without_nul)]
+SourcePath = Annotated[FilePath, BeforeValidator(_not_empty)]
 Mode = Annotated[int, BeforeValidator(_mode)]
-Owner = Annotated[int, Field(ge=0, le=OWNER_MAX)]
+Whole = Annotated[int, Field(strict=True)]  # neither "3" nor true
+Owner = Annotated[Whole, Field(ge=0, le=OWNER_MAX)]
 InnerPath = Annotated[str, BeforeValidator(_inner_path)]
-Cluster = Annotated[int, Field(ge=CLUSTER_MIN_BYTES, le=CLUSTER_MAX_BYTES)]
+LinkTarget = Annotated[str, AfterValidator(_without_nul)]
+Cluster = Annotated[Whole, Field(ge=CLUSTER_MIN_BYTES, le=CLUSTER_MAX_BYTES)]
 Layout = Literal["hashed", "sequential"]
 
 
@@ -98,8 +112,8 @@ class FileSettings(_Settings):
 
     path: InnerPath
     text: str | None = None
-    source: Path | None = None  # relative to the recipe's folder
-    template: Path | None = None  # relative to the recipe's folder
+    source: FilePath | None = None  # relative to the recipe's folder
+    template: FilePath | None = None  # relative to the recipe's folder
     variables: dict[str, Any] = {}  # over those of the recipe
     uid: Owner | None = None
     gid: Owner | None = None
@@ -133,7 +147,7 @@ class Packing(_Settings):
     """How one format is packed; None means the format's own default."""
 
     codec: Codec | None = None
-    level: int | None = None
+    level: Whole | None = None
     cluster: Cluster | None = None
     layout: Layout | None = None
 
@@ -157,18 +171,18 @@ class Recipe(_Settings):
     formats: tuple[Format, ...] = Field(default=("uzip",), min_length=1)
     label: str | None = Field(default=None, pattern=r"^[A-Z0-9_]{1,32}$")  # of the ISO volume
     codec: Codec | None = None
-    level: int | None = None
+    level: Whole | None = None
     cluster: Cluster | None = None
     layout: Layout | None = None
     packing: dict[Format, Packing] = {}
-    epoch: int | None = Field(default=None, ge=0, le=TIME_MAX_S)
+    epoch: Whole | None = Field(default=None, ge=0, le=TIME_MAX_S)
     exclude: tuple[str, ...] = ()
     mount_points: tuple[InnerPath, ...] = ()
-    links: dict[InnerPath, str] = {}
+    links: dict[InnerPath, LinkTarget] = {}
     files: tuple[FileSettings, ...] = ()
     variables: dict[str, Any] = {}  # for templates
     owners: tuple[OwnerSettings, ...] = ()
-    mtree: Path | None = None  # relative to the recipe's folder
+    mtree: FilePath | None = None  # relative to the recipe's folder
     lint: LintSettings = LintSettings()
 
     @field_validator("sources")

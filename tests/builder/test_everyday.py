@@ -126,6 +126,12 @@ def test_an_empty_name_is_not_where_we_are(here: Path, empty: str) -> None:
         (b'sources = [""]\n', "is empty"),
         (RECIPE.encode("utf-16"), "r2.toml is not UTF-8 (byte 0)"),
         (b'name = "a b"\nsource = "c"\n', "name: must match ^$|^[A-Za-z0-9]"),
+        (b'source = "c"\nlevel = "3"\n', "level: must be a whole number, not '3'"),
+        (b'source = "c"\nepoch = true\n', "epoch: must be a whole number, not true"),
+        (b'source = "c\\u0000"\n', "source: holds a NUL character"),
+        (b'source = "c"\nmtree = "m\\u0000"\n', "mtree: holds a NUL character"),
+        (b'source = "c"\nlinks = { a = "b\\u0000" }\n', "links.a: holds a NUL character"),
+        (b'source = "c"\nmount_points = ["a\\u0000"]\n', "is not a path inside the image"),
     ],
 )
 def test_a_wrong_recipe_is_refused(here: Path, data: bytes, says: str) -> None:
@@ -177,6 +183,24 @@ def test_a_dangling_output_folder_is_told(here: Path) -> None:
     done = image("build", "r.toml", "--format", "uzip", "--format", "iso9660", "--output", "gone")
     assert done.exit_code == 2
     assert "it is a symlink to nowhere" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["info", "ls", "lint"])
+def test_a_pipe_is_no_image(here: Path, command: str) -> None:
+    os.mkfifo(here / "pipe")
+    done = image(command, "pipe")
+    assert done.exit_code == 2
+    assert "pipe is a pipe" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="there is no Linux /proc")
+@pytest.mark.usefixtures("here")
+def test_a_folder_that_takes_no_folders_is_told() -> None:
+    # What a user who may write there is told by the file system, and root alone gets that far.
+    done = image("build", "r.toml", "--output", "/proc/i")
+    assert done.exit_code == 2, done.output
+    assert "Traceback" not in done.stderr
+    assert "choose --output elsewhere" in done.stderr
 
 
 @pytest.mark.usefixtures("here")
