@@ -14,22 +14,28 @@ PAYLOAD_MAX_BYTES = 1 << 14  # of a request: it travels in the script
 
 
 def _absolute(value: str) -> str:
-    if (
-        not value.startswith("/")
-        or ".." in value.split("/")
-        or re.search(r"[\x00-\x1f\x7f]", value)
-    ):
+    if not value.startswith("/") or ".." in value.split("/"):
         raise ValueError(f"{value!r} is not an absolute path without '..'")
-    return normpath(value)
+    return normpath(_without_control(value))
 
 
 def _inside(value: str) -> str:
     parts = value.split("/")
     if value.startswith("/") or ".." in parts or not value.strip("/."):
         raise ValueError(f"{value!r} is not a path inside the slot (relative, without '..')")
+    return normpath(_without_control(value))
+
+
+def _without_control(value: str) -> str:
     if re.search(r"[\x00-\x1f\x7f]", value):
         raise ValueError(f"{value!r} holds a control character")
-    return normpath(value)
+    return value
+
+
+def _own_file(value: str) -> str:
+    if not value:
+        raise ValueError("is empty")
+    return _without_control(value)
 
 
 def _plain_name(value: str) -> str:
@@ -147,6 +153,7 @@ def _one_or_more(value: object) -> object:
 
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 InsidePath = Annotated[str, AfterValidator(_inside)]
+OwnFile = Annotated[str, AfterValidator(_own_file)]  # on the admin box
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 Address = Annotated[str, AfterValidator(_address)]
 ProcessName = Annotated[str, AfterValidator(_process)]
@@ -188,7 +195,7 @@ Flag = Annotated[bool, Field(strict=True)]
 PlatformName = Annotated[str, AfterValidator(_platform)]
 HostBudget = Annotated[Any, AfterValidator(_budget)]
 Mirrors = Annotated[tuple[Mirror, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+OwnFiles = Annotated[tuple[OwnFile, ...], BeforeValidator(_one_or_more)]
 
 
 class Model(BaseModel):

@@ -22,6 +22,8 @@ from deployer.fields import (
     MountSize,
     Name,
     NfsSource,
+    OwnFile,
+    OwnFiles,
     Payload,
     PlainName,
     PlatformName,
@@ -29,7 +31,6 @@ from deployer.fields import (
     ProcessName,
     Seconds,
     Text,
-    Texts,
     Url,
     User,
     VariableName,
@@ -47,9 +48,9 @@ class SshTable(Model):
 
     user: User | None = None
     port: Port | None = None
-    identity_files: tuple[str, ...] = ()
-    known_hosts: Texts = ()
-    config: str | None = None
+    identity_files: tuple[OwnFile, ...] = ()
+    known_hosts: OwnFiles = ()
+    config: OwnFile | None = None
     connect_timeout_s: Seconds = 15.0
     command_timeout_s: Seconds = 60.0
     stall_timeout_s: Seconds = 60.0
@@ -346,7 +347,7 @@ class HostTable(Model):
     address: Address | None = None
     port: Port | None = None
     user: User | None = None
-    identity_files: tuple[str, ...] = ()
+    identity_files: tuple[OwnFile, ...] = ()
     tags: tuple[Name, ...] = ()
     platform: PlatformName | None = None
     slots: dict[Name, DevicesTable] = Field(default={})
