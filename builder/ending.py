@@ -16,7 +16,7 @@ from types import FrameType
 from builder import console
 from builder.documents import Document
 from slots import failure
-from slots.errors import Exit, ProductError
+from slots.errors import ConfigError, Exit, ProductError
 
 BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
 _INTERRUPTED = "interrupted, nothing is left behind"
@@ -41,20 +41,24 @@ def run(command: Callable[[], int], *, as_json: bool) -> int:
         code = command()
         sys.stdout.flush()  # what cannot be written is told here, not at the interpreter's end
     except ProductError as error:
-        _complain(error.message, error.hint)
-        return _tell(failure.error(error), int(error.exit_code), as_json=as_json)
+        return _fail(error, as_json=as_json)
     except KeyboardInterrupt as cause:
         code = 128 + (cause.number if isinstance(cause, Terminated) else signal.SIGINT)
         _complain(_INTERRUPTED, "")
         return _tell(failure.interruption(_INTERRUPTED, code), code, as_json=as_json)
     except OSError as error:
-        return _fail_on_disk(error)
+        return _fail_on_disk(error, as_json=as_json)
     except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see
         return _bug()
     return code
 
 
-def _fail_on_disk(error: OSError) -> int:
+def _fail(error: ProductError, *, as_json: bool) -> int:
+    _complain(error.message, error.hint)
+    return _tell(failure.error(error), int(error.exit_code), as_json=as_json)
+
+
+def _fail_on_disk(error: OSError, *, as_json: bool) -> int:
     """Tell of a stdout that takes no more, of a path that cannot be; the rest is a bug."""
     if error.errno == errno.EPIPE:  # who reads us has gone (`| head`)
         _forget_stdout()
@@ -64,8 +68,10 @@ def _fail_on_disk(error: OSError) -> int:
         _complain(f"the output cannot be written: {error.strerror}", "")
         return int(Exit.INTERNAL)
     if error.filename is not None and error.errno in _UNUSABLE:
-        _complain(f"{os.fsdecode(error.filename)}: {error.strerror}", "")
-        return int(Exit.REFUSED)
+        refusal = ConfigError(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        return _fail(refusal, as_json=as_json)
+    if error.filename is None and error.errno == errno.ENOENT:  # so says os.getcwd() alone
+        return _fail(ConfigError("the folder in which this runs is gone"), as_json=as_json)
     return _bug()
 
 

@@ -122,8 +122,8 @@ def check_erofs(codec: str, source: Path | None) -> Written:
     _erofs_codec(codec, 1)
     if written.number < _EROFS_TAR and source is None and os.geteuid() != 0:
         raise ConfigError(
-            f"mkfs.erofs {written.version} reads owners from a directory, and only root can make "
-            "one with the owners asked for",
+            "mkfs.erofs before 1.7 reads owners from a directory, and only root can make one with "
+            "the owners asked for",
             hint="install erofs-utils 1.7 or newer, build as root, or choose squashfs",
         )
     return written

@@ -1,5 +1,6 @@
 """What an admin does on an ordinary day: odd names, wrong files, closed streams."""
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from builder import ending
 from tests.builder.command import image
 
 RECIPE = 'name = "cgi"\nsource = "chroot"\n'
@@ -209,6 +211,42 @@ def test_a_path_that_cannot_be_is_told_in_one_line() -> None:
     assert done.exit_code == 2
     assert "File name too long" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("refused", "says"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), "/srv/x: Permission denied"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), "the folder in which this runs is gone"),
+    ],
+)
+def test_what_a_disk_refuses_is_json_too(
+    capsys: pytest.CaptureFixture[str], refused: OSError, says: str
+) -> None:
+    def command() -> int:
+        raise refused
+
+    assert ending.run(command, as_json=True) == 2
+    told = capsys.readouterr()
+    assert told.err == f"image: {says}\n"
+    assert json.loads(told.out)["message"] == says
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [("builder", ["build", "--source", "/bin"]), ("deployer", ["publish", "--to", "m"])],
+)
+def test_a_working_folder_that_is_gone_is_told(
+    tmp_path: Path, package: str, arguments: list[str]
+) -> None:
+    program = f"from {package}.start import main; main()"
+    shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", sys.executable, "-c", program, *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "the folder in which this runs is gone" in done.stderr
 
 
 @pytest.mark.parametrize("package", ["builder", "deployer"])
