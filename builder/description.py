@@ -10,7 +10,7 @@ from builder import places
 from slots.errors import ConfigError, Refused, VerificationError
 from slots.index import Index, from_lines
 from slots.manifest import Artefact, Release
-from slots.settings import config_error
+from slots.settings import document_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _release(path: Path) -> Release | None:
     try:
         return Release.from_json(data)
     except ValidationError as error:
-        raise config_error(error, Release, str(path)) from error
+        raise document_error(error, Release, str(path)) from error
 
 
 def specification_text(found: Description) -> str:

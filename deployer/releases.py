@@ -11,7 +11,7 @@ from deployer import memory
 from slots.errors import ConfigError, VerificationError
 from slots.index import Index, from_lines
 from slots.manifest import HEAD_BYTES, Artefact, Release
-from slots.settings import config_error
+from slots.settings import document_error
 
 MANIFEST = "release.json"
 READ_BYTES = 1 << 20
@@ -252,6 +252,4 @@ def _read(path: Path) -> Release:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        if any(one["type"] == "json_invalid" for one in error.errors()):
-            raise ConfigError(f"{path} is damaged: it is no JSON", hint=AGAIN) from error
-        raise config_error(error, Release, str(path)) from error
+        raise document_error(error, Release, str(path)) from error

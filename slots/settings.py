@@ -33,6 +33,13 @@ def config_error(error: ValidationError, model: type[BaseModel], where: str) -> 
     return SettingsError(where, faults(error, model))
 
 
+def document_error(error: ValidationError, model: type[BaseModel], where: str) -> ConfigError:
+    """Return what is wrong with a file that a program of ours wrote: nobody mistyped it."""
+    if any(one["type"] == "json_invalid" for one in error.errors(include_url=False)):
+        return ConfigError(f"{where} is damaged: it is no JSON", hint="build or copy it again")
+    return config_error(error, model, where)
+
+
 def faults(error: ValidationError, model: type[BaseModel]) -> tuple[str, ...]:
     """Return every wrong setting as a line; what none of several types fits is told once."""
     told: dict[Loc, list[str]] = {}

@@ -180,6 +180,16 @@ def test_a_release_is_found_behind_a_symlink(here: Path, behind: str) -> None:
         assert done.exit_code == 0, done.output
 
 
+@pytest.mark.parametrize("command", [["verify"], ["info"], ["diff", "out/cgi-1"]])
+def test_a_description_that_was_cut_is_told_as_damaged(here: Path, command: list[str]) -> None:
+    assert image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
+    described = here / "out/cgi-1/release.json"
+    described.write_bytes(described.read_bytes()[:100])
+    done = image(*command, "out/cgi-1/cgi-1.uzip")
+    assert done.exit_code == 2
+    assert "out/cgi-1/release.json is damaged: it is no JSON\n" in done.stderr
+
+
 def test_a_dangling_output_folder_is_told(here: Path) -> None:
     (here / "gone").symlink_to("nowhere")
     done = image("build", "r.toml", "--format", "uzip", "--format", "iso9660", "--output", "gone")
