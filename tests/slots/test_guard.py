@@ -1,30 +1,37 @@
 """The dead man's switch, for real in a sandbox: who is first, confirm or guard, and what then."""
 
-import gzip
 import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from slots import answers, calls, scripts
-from slots.actions import Arm, Confirm, Disarm, Drain, Flip, Judge, Mount, Restart, Unmount
-from slots.answers import Answer
+from slots.actions import Arm, Confirm, Disarm, Flip, Judge, Mount, Restart, Unmount
 from slots.errors import RolledBackError
-from slots.sandbox import Sandbox
 from slots.slot import GuardState, InnerMount, MountKind, Service, SlotName, Verdict, active
-from tests.slots import images
-from tests.slots.hosts import SHELLS, Host, process, sandbox_slots, write
+from tests.slots.guards import (
+    PATIENCE_S,
+    SLOT_BYTES,
+    A,
+    B,
+    arm,
+    end_guard,
+    ended,
+    fired,
+    frontend,
+    guard_pid,
+    ready,
+    until,
+    waiting,
+)
+from tests.slots.hosts import SHELLS, Host, process
 
-A, B = SlotName.A, SlotName.B
-SLOT_BYTES = 1 << 20
-PATIENCE_S = 60.0
 TRIES = 3  # at a time, in each shell
 
 
@@ -33,77 +40,11 @@ def shell(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def frontend(folder: Path, shell: str = "dash", services: tuple[Service, ...] = ()) -> Host:
-    folder.mkdir(parents=True)
-    slots = replace(sandbox_slots(folder, SLOT_BYTES), services=services)
-    return Host(Sandbox(), slots, shell=shell)
-
-
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
     made = ready(tmp_path, frontend(tmp_path / "a frontend"))
     yield made
     end_guard(made)
-
-
-def ready(folder: Path, host: Host) -> Host:
-    """Serve one image from A, and mount another in B."""
-    one, two = images.squashfs(folder, "one"), images.squashfs(folder, "two")
-    with host.lock() as token:
-        for name, image in ((A, one), (B, two)):
-            write(host, name, image, token)
-            assert host.do(Mount(name, "squashfs"), token).status == 0
-        assert host.do(Flip(A), token).status == 0
-    return host
-
-
-def arm(host: Host, token: str, seconds: int, back_from: SlotName = B) -> Answer:
-    """Arm with a guard that runs under the host's shell."""
-    leave = (Restart(back_from, host.slots.services), Drain(back_from, host.slots.services, 2))
-    action = Arm(back_from, "cgi-2", seconds, leave)
-    payload = scripts.guard_payload(host.platform, host.slots, action, token)
-    own_shell = gzip.compress(gzip.decompress(payload).replace(b"/bin/sh", host.shell.encode()))
-    call = calls.call(host.platform, action, token)
-    return host.run(call.replace("/bin/sh", host.shell), own_shell)
-
-
-def guard_pid(host: Host) -> int:
-    lines = Path(host.slots.records, "cgi.guardian").read_text().splitlines()
-    return int(dict(line.split("=", 1) for line in lines)["pid"])
-
-
-def end_guard(host: Host) -> None:
-    with suppress(OSError):
-        os.kill(guard_pid(host), signal.SIGKILL)
-
-
-@contextmanager
-def waiting(host: Host) -> Iterator[None]:
-    """Hold the guard: under load its time may be up before the test has done the rest."""
-    os.kill(guard_pid(host), signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(guard_pid(host), signal.SIGCONT)
-
-
-def until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def fired(host: Host) -> bool:
-    guard = host.probe().guard
-    return guard is not None and guard.state is GuardState.FIRED
-
-
-def ended(pid: int) -> bool:
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
 
 
 def test_what_nobody_confirms_is_taken_back_in_time_under_each_shell(

@@ -15,8 +15,8 @@ from slots import scripts
 from slots.actions import Judge
 from slots.platform import PLATFORMS
 from slots.slot import GuardState, Service, Slot, SlotName, Verdict, active
+from tests.slots.guards import frontend, ready
 from tests.slots.hosts import DEADLINE_S, SHELLS, Host, process
-from tests.slots.test_guard import frontend, ready
 from tests.slots.test_libraries import CHECKS, ON_PURPOSE, SERVICES, SET, TRIALS, reviewed
 
 A, B = SlotName.A, SlotName.B

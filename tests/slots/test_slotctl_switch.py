@@ -14,8 +14,8 @@ import pytest
 from slots.actions import Judge
 from slots.checks import CommandCheck, Level
 from slots.slot import GuardState, Service, SlotName, Verdict
+from tests.slots.guards import guard_pid, until
 from tests.slots.hosts import DEADLINE_S, process
-from tests.slots.test_guard import guard_pid, until
 from tests.slots.test_slotctl import BOOT_ID, Frontend, here, in_shell
 
 __all__ = ["here", "in_shell"]  # fixtures

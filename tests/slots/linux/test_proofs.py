@@ -1,0 +1,43 @@
+"""How a slot on a block device is proven, past all caches."""
+
+from pathlib import Path
+
+from slots import answers
+from slots.actions import Mount
+from slots.errors import VerificationError
+from slots.manifest import HEAD_BYTES
+from tests.slots import images
+from tests.slots.hosts import Host, write
+from tests.slots.linux.frontend import NEEDS, A, inside
+
+pytestmark = NEEDS
+
+
+def test_a_damaged_slot_is_read_from_the_disk_and_not_proven(host: Host, tmp_path: Path) -> None:
+    image = images.squashfs(tmp_path, "one")
+    art = image.artefact
+    with host.lock() as token:
+        write(host, A, image, token)
+        with Path(host.slots.slot(A).device).open("r+b") as device:
+            device.seek(HEAD_BYTES + 9)
+            device.write(b"\xff\x00")
+        answer = host.do(images.proof(A, art), token)
+    assert isinstance(answers.error_of(answer, "www1"), VerificationError)
+    assert host.probe().status(A).damaged
+
+
+def test_a_proof_does_not_outlive_a_write_between_two_mounts(host: Host, tmp_path: Path) -> None:
+    device, point = host.slots.slot(A).device, host.slots.slot(A).mount_point
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+        assert host.do(Mount(A, "squashfs"), token).status == 0
+        assert host.probe().status(A).proven
+    mounting = ("mount", "-t", "squashfs", "-o", "ro", device, point)
+    inside(host, "umount", point)
+    inside(host, *mounting)
+    writes = "dd of='$1' bs=512 seek=140 count=1 if=/dev/urandom conv=notrunc,fsync 2>/dev/null"
+    inside(host, "umount", point)
+    inside(host, "sh", "-c", writes.replace("$1", device))
+    inside(host, *mounting)  # it gets the number of the mount before it
+    assert host.probe().status(A).mounted
+    assert not host.probe().status(A).proven
