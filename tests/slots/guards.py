@@ -81,6 +81,11 @@ def fired(host: Host) -> bool:
     return guard is not None and guard.state is GuardState.FIRED
 
 
+def unlocked(host: Host) -> bool:
+    """Whether nobody is at work: a guard lets the lock go once it has said what it did."""
+    return host.probe().lock is None
+
+
 def ended(pid: int) -> bool:
     try:
         return ") Z " in Path(f"/proc/{pid}/stat").read_text()

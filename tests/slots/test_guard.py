@@ -27,6 +27,7 @@ from tests.slots.guards import (
     frontend,
     guard_pid,
     ready,
+    unlocked,
     until,
     waiting,
 )
@@ -67,13 +68,13 @@ def test_what_nobody_confirms_is_taken_back_in_time_under_each_shell(
         assert 1 < time.monotonic() - armed_at < PATIENCE_S
         late = host.do(Judge(B, Verdict.GOOD), token)
         assert isinstance(answers.error_of(late, "www1"), RolledBackError), late
+    until(lambda: unlocked(host))
     state = host.probe()
     assert active(host.slots, state) is A
     assert state.guard is not None
     assert (state.guard.why, state.guard.error) == ("not confirmed within 2 s", "")
     assert mark.exists()
     assert state.status(B).verdict is None  # nobody has said that the image is to blame
-    assert state.lock is None
     until(lambda: ended(guard_pid(host)))
 
 
@@ -275,7 +276,7 @@ def test_a_restart_that_hangs_is_overtaken(host: Host, tmp_path: Path) -> None:
         over.touch()
         assert hanging.result().status == 0
         until(lambda: fired(host))
-    assert host.probe().lock is None
+    until(lambda: unlocked(host))
 
 
 RENAMED = """\
