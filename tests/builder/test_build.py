@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -236,6 +237,16 @@ def test_a_missing_tool_is_named_with_its_package(
     with pytest.raises(ConfigError, match="mksquashfs is not installed") as caught:
         _build(chroot, tmp_path / "image", "squashfs")
     assert "squashfs-tools" in caught.value.hint
+
+
+@pytest.mark.parametrize(("format_", "tool"), [("squashfs", "mksquashfs"), ("erofs", "mkfs.erofs")])
+def test_what_wrote_an_image_is_told_with_its_version(
+    format_: Format, tool: str, chroot: Path, tmp_path: Path
+) -> None:
+    _need(format_)
+    _build(chroot, tmp_path / "image", format_)
+    release = json.loads((tmp_path / "image.release.json").read_text())
+    assert re.fullmatch(r"\d+\.\d+(\.\d+)?", release["tools"][tool])
 
 
 def test_what_a_failing_tool_says_is_shown(
