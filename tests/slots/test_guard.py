@@ -236,7 +236,7 @@ def test_a_guard_that_was_killed_is_told(host: Host) -> None:
 
 def test_a_guard_that_cannot_go_back_says_why(host: Host) -> None:
     with host.lock() as token:
-        assert arm(host, token, 1).status == 0
+        assert arm(host, token, 4).status == 0  # time to stop it
         with waiting(host):
             assert host.do(Flip(B), token).status == 0
             Path(host.slots.records, "cgi.A.mounted").unlink()
@@ -264,7 +264,7 @@ def test_a_restart_that_hangs_is_overtaken(host: Host, tmp_path: Path) -> None:
     service = Service("web", ("sleep",), ("sh", "-c", hangs), always=True)
     host.slots = replace(host.slots, services=(service,))
     with host.lock() as token, ThreadPoolExecutor(1) as pool:
-        assert arm(host, token, 1).status == 0
+        assert arm(host, token, 4).status == 0  # time to stop it
         with waiting(host):
             assert host.do(Flip(B), token).status == 0
             restart = calls.call(host.platform, Restart(A, (service,)), token)
