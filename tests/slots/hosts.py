@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,6 +118,16 @@ def process(*argv: str, cwd: str = "/") -> Iterator["subprocess.Popen[bytes]"]:
             yield child
         finally:
             child.send_signal(signal.SIGKILL)
+
+
+def found_commands(folder: Path, names: Iterable[str]) -> Path:
+    """Make a folder that holds these commands of this machine, for a PATH with no others."""
+    folder.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found is not None, name
+        (folder / name).symlink_to(found)
+    return folder
 
 
 def wait_until_gone(pid: int) -> None:

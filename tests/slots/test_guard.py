@@ -31,14 +31,9 @@ from tests.slots.guards import (
     until,
     waiting,
 )
-from tests.slots.hosts import SHELLS, Host, process
+from tests.slots.hosts import Host, process
 
 TRIES = 3  # at a time, in each shell
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from slots.manifest import HEAD_BYTES
 from slots.sandbox import Sandbox
 from slots.slot import SlotName, Written
 from tests.slots import images, packs
-from tests.slots.hosts import SHELLS, Host, sandbox_slots
+from tests.slots.hosts import SHELLS, Host, found_commands, sandbox_slots
 from tests.slots.mirrors import Mirror, closed_port, mirror
 
 B = SlotName.B
@@ -49,12 +49,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Host:
         pytest.skip(f"needs {request.param}")
     if request.param == "busybox":
         busybox_downloads(program, request.getfixturevalue("server"))
-    commands = tmp_path / "commands"
-    commands.mkdir()
-    for name in BASE:
-        found = shutil.which(name)
-        assert found is not None
-        (commands / name).symlink_to(found)
+    commands = found_commands(tmp_path / "commands", BASE)
     (commands / ("wget" if request.param == "busybox" else request.param)).symlink_to(program)
     slots = sandbox_slots(tmp_path, SLOT_BYTES, records="records of it")
     return Host(replace(Sandbox(), path=str(commands)), slots)
@@ -264,13 +259,10 @@ def test_a_wget_that_knows_no_start_begins_again(tmp_path: Path, server: Mirror)
     wget = shutil.which("wget")
     if wget is None:
         pytest.skip("needs wget")
-    commands = tmp_path / "commands"
-    commands.mkdir()
+    commands = found_commands(tmp_path / "commands", BASE)
     old = commands / "wget"
     old.write_text(f'#!/bin/sh\ncase "$*" in *--start-pos*) exit 2 ;; esac\nexec {wget} "$@"\n')
     old.chmod(0o755)
-    for name in BASE:
-        (commands / name).symlink_to(str(shutil.which(name)))
     host = Host(replace(Sandbox(), path=str(commands)), sandbox_slots(tmp_path, SLOT_BYTES))
     urls = (server.url(folder, IMAGE.artefact.sha256) for folder in ("cut", "good"))
     server.asked.clear()

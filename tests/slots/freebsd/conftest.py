@@ -1,7 +1,6 @@
 """A frontend with FreeBSD: the real scripts, and stand-ins of its commands."""
 
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from slots.freebsd import FreeBSD
 from slots.slot import Slot, SlotSet
 from tests.slots.freebsd.frontend import ALIKE, SLOT_BYTES, A, B, World
-from tests.slots.hosts import Host
+from tests.slots.hosts import Host, found_commands
 from tests.standins import freebsd as standins
 
 
@@ -42,12 +41,7 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def host(world: World, tmp_path: Path) -> Host:
-    commands = tmp_path / "commands"
-    commands.mkdir()
-    for name in ALIKE:
-        found = shutil.which(name)
-        assert found is not None
-        (commands / name).symlink_to(found)
+    commands = found_commands(tmp_path / "commands", ALIKE)
     for command in (Path(standins.__file__).parent / "freebsd_sh").iterdir():
         (commands / command.name).symlink_to(command)
     for name in standins.COMMANDS:

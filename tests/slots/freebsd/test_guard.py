@@ -1,7 +1,6 @@
 """The guard, slotctl and the boot on FreeBSD."""
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from slots.actions import Arm, Confirm, Drain, Flip, Mount, Restart
 from slots.checks import CommandCheck
 from slots.slot import GuardState, InnerMount, MountKind, Service, active
 from tests.slots.freebsd.frontend import A, B, World, serve, uzip
-from tests.slots.guards import waiting
+from tests.slots.guards import fired, until, waiting
 from tests.slots.hosts import Host, process, write
 
 
@@ -39,7 +38,7 @@ def test_what_nobody_confirms_is_taken_back_and_what_is_confirmed_stays(
             if confirmed:
                 assert host.do(Confirm(B), token).first("confirmed") == token
             else:
-                until_fired(host)
+                until(lambda: fired(host))
                 assert host.do(Confirm(B), token).status == 25
         state = host.probe()
         assert active(host.slots, state) is (B if confirmed else A)
@@ -52,13 +51,6 @@ def test_what_nobody_confirms_is_taken_back_and_what_is_confirmed_stays(
     assert world.log[renamed:].index(["fsync", host.slots.records]) < world.log[renamed:].index(
         link
     )
-
-
-def until_fired(host: Host) -> None:
-    deadline = time.monotonic() + 60
-    while (guard := host.probe().guard) is None or guard.state is not GuardState.FIRED:
-        assert time.monotonic() < deadline, guard
-        time.sleep(0.1)
 
 
 def test_at_boot_what_was_armed_goes_back_and_both_slots_are_mounted(

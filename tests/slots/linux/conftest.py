@@ -8,7 +8,7 @@ import pytest
 
 from slots.linux import Linux
 from slots.slot import Slot, SlotSet
-from tests.slots.hosts import SHELLS, Host
+from tests.slots.hosts import Host
 from tests.slots.linux.frontend import SLOT_BYTES, A, B
 
 
@@ -61,8 +61,3 @@ def host(devices: tuple[str, str], namespace: int, tmp_path: Path) -> Host:
         records=f"{tmp_path}/records",
     )
     return Host(Linux(), slots, before=("nsenter", "--target", str(namespace), "--mount"))
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)

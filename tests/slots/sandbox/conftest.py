@@ -6,13 +6,8 @@ import pytest
 
 from slots.sandbox import Sandbox
 from slots.slot import SlotSet
-from tests.slots.hosts import SHELLS, Host, sandbox_slots
+from tests.slots.hosts import Host, sandbox_slots
 from tests.slots.sandbox.frontend import SLOT_BYTES
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

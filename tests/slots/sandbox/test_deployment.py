@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from slots.probe import parse
 from slots.sandbox import Sandbox
 from slots.slot import DeviceKind, LinkKind, Service, SlotSet, SlotState, Verdict, active
 from tests.slots import images
-from tests.slots.hosts import Host, write
+from tests.slots.hosts import Host, found_commands, write
 from tests.slots.sandbox.frontend import A, B
 
 
@@ -94,13 +93,8 @@ def test_a_probe_changes_nothing(host: Host) -> None:
 
 
 def test_a_command_that_the_host_lacks_leaves_its_slots_unknown(host: Host, tmp_path: Path) -> None:
-    commands = tmp_path / "commands"
-    commands.mkdir()
     needed = host.run('say needed "$NEEDED"').first("needed").split()
-    for name in {*needed, "id"} - {"dd"}:
-        found = shutil.which(name)
-        assert found is not None
-        (commands / name).symlink_to(found)
+    commands = found_commands(tmp_path / "commands", {*needed, "id"} - {"dd"})
     with host.lock() as token:
         write(host, A, images.squashfs(tmp_path, "one"), token)
     host.platform = replace(Sandbox(), path=str(commands))

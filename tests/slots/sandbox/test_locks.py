@@ -11,6 +11,7 @@ from slots import answers, calls
 from slots.actions import Erase, Fill, Seal
 from slots.errors import LockedError, LockLostError
 from tests.slots import images
+from tests.slots.guards import ended, until
 from tests.slots.hosts import Host, wait_until_gone
 from tests.slots.sandbox.frontend import A
 
@@ -54,21 +55,15 @@ def test_only_the_holder_of_the_lock_changes_anything(host: Host) -> None:
 
 def test_a_lock_whose_holder_died_is_told_as_such(host: Host) -> None:
     with host.lock("ann@desk") as token:
-        lock = host.probe().lock
-        assert lock is not None
-        os.kill(lock.pid, signal.SIGKILL)
-        wait_until_gone_or_zombie(lock.pid)
+        pid = killed_holder(host)
         answer = host.do(Erase(A), token)
     assert isinstance(answers.error_of(answer, "www1"), LockLostError)
-    assert f"ended: process {lock.pid}, which held it, died" in answer.first("error")
+    assert f"ended: process {pid}, which held it, died" in answer.first("error")
 
 
 def test_the_lock_of_a_killed_holder_is_stale_and_taken_over(host: Host) -> None:
     with host.lock("ann@desk") as token:
-        lock = host.probe().lock
-        assert lock is not None
-        os.kill(lock.pid, signal.SIGKILL)
-        wait_until_gone_or_zombie(lock.pid)
+        killed_holder(host)
         stale = host.probe().lock
         assert stale is not None
         assert not stale.alive
@@ -77,10 +72,17 @@ def test_the_lock_of_a_killed_holder_is_stale_and_taken_over(host: Host) -> None
         assert host.do(Erase(A), mine).status == 0
 
 
-def wait_until_gone_or_zombie(pid: int) -> None:
-    stat = Path(f"/proc/{pid}/stat")
-    while stat.exists() and ") Z" not in stat.read_text():
-        pass
+def killed_holder(host: Host) -> int:
+    """Kill who holds the lock; return its number."""
+    lock = host.probe().lock
+    assert lock is not None
+    killed(lock.pid)
+    return lock.pid
+
+
+def killed(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: ended(pid))
 
 
 def test_the_lock_of_an_earlier_boot_is_stale(host: Host) -> None:
@@ -147,8 +149,7 @@ def test_a_writer_whose_shell_was_killed_lives_while_its_dd_does(host: Host) -> 
             while not note.exists() or "child=" not in note.read_text():
                 pass
             fields = dict(line.split("=", 1) for line in note.read_text().splitlines())
-            os.kill(int(fields["pid"]), signal.SIGKILL)
-            wait_until_gone_or_zombie(int(fields["pid"]))
+            killed(int(fields["pid"]))
             assert host.do(Erase(A), token).status == 22
             assert hanging.stdin is not None
             hanging.stdin.close()
