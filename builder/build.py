@@ -10,7 +10,6 @@ from builder import cache, mtree, places, releases, unchanged
 from builder.cache import Cache
 from builder.digest import digest_files
 from builder.formats import FORMATS, Job, Made, Target, packed
-from builder.garbage import uncollected
 from builder.lint import Limits
 from builder.prepare import Prepared, Wanted, look, prepare
 from builder.recipe import Packing, Recipe, label_of
@@ -19,6 +18,7 @@ from builder.tree import Tree
 from builder.unchanged import Hearing, Question
 from slots.errors import ConfigError
 from slots.events import Emit, Notice
+from slots.garbage import uncollected
 from slots.index import Index, to_lines
 from slots.manifest import Format, Release
 

@@ -16,12 +16,12 @@ from builder import browse, compare, console, documents, ending, lint, prepare, 
 from builder.build import Order, build, default_threads
 from builder.description import description
 from builder.formats import FORMATS
-from builder.garbage import uncollected
 from builder.places import MANIFEST
 from builder.recipe import NAME, NAME_MAX, Cluster, Packing, Recipe, read_recipe, recipe_of
 from builder.reproduce import build_checked
 from builder.verify import verify
 from slots.errors import ConfigError, Exit
+from slots.garbage import uncollected
 from slots.manifest import Codec, Format
 from slots.settings import config_error
 

@@ -21,6 +21,7 @@ from deployer.releases import FoundRelease, holding, index_of
 from deployer.wording import counted
 from slots.errors import ConfigError, ProductError, VerificationError
 from slots.events import Emit, Progress, step
+from slots.garbage import uncollected
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.pack import READ_BYTES, SUFFIX, PackFacts, Read, packed, parse_head
 from slots.patch import Patch, patch, unit_of
@@ -98,7 +99,8 @@ def _place(out: Path, old_sha256: str, new_sha256: str) -> Path:
 def difference(old: FoundRelease, held: Artefact, new: FoundRelease, artefact: Artefact) -> Patch:
     """Return the patch between two artefacts; raises VerificationError if an index is wrong."""
     unit = unit_of(held.format, artefact.format)
-    return patch(index_of(old, held), index_of(new, artefact), unit)
+    with uncollected():
+        return patch(index_of(old, held), index_of(new, artefact), unit)
 
 
 def in_common(

@@ -12,14 +12,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 SCHEMA = "flipslot.index/1"
 DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):  # not a dataclass: an index has hundreds of thousands, and these are quick
     """A run of an image: where it lies (bytes), and the first 16 bytes of its SHA-256, in hex."""
 
     offset: int
@@ -55,26 +55,32 @@ def from_lines(lines: Iterable[str]) -> Index:
     head = json.loads(first or "null")
     if not isinstance(head, dict) or head.get("schema") != SCHEMA:
         raise ValueError(f"line 1 is not the head of a {SCHEMA}")
-    pieces, offset = [], 0
-    for number, row in enumerate(_rows(rest), start=2):
-        try:
-            length, digest = row
-            usual = type(length) is int and type(digest) is str
-        except (TypeError, ValueError):
-            usual = False
-        if not usual or length <= 0 or len(digest) != 2 * DIGEST_BYTES:
-            raise ValueError(f"line {number} is not [length, digest]")
-        pieces.append(Piece(offset, length, digest))
-        offset += length
-    if offset != head.get("size_bytes"):
-        raise ValueError(f"pieces cover {offset} bytes of {head.get('size_bytes')}")
-    return Index(str(head.get("sha256")), offset, tuple(pieces))
+    rows = _rows(rest)
+    if not all(map(_is_usual, rows)):
+        number = next(at for at, row in enumerate(rows, start=2) if not _is_usual(row))
+        raise ValueError(f"line {number} is not [length, digest]")
+    *offsets, end = accumulate((length for length, _ in rows), initial=0)
+    if end != head.get("size_bytes"):
+        raise ValueError(f"pieces cover {end} bytes of {head.get('size_bytes')}")
+    pieces = (Piece(offset, *row) for offset, row in zip(offsets, rows, strict=True))
+    return Index(str(head.get("sha256")), end, tuple(pieces))
 
 
-def _rows(lines: Sequence[str]) -> Iterable[Any]:
+def _is_usual(row: Any) -> bool:
+    return (
+        type(row) is list
+        and len(row) == 2
+        and type(row[0]) is int
+        and type(row[1]) is str
+        and row[0] > 0
+        and len(row[1]) == 2 * DIGEST_BYTES
+    )
+
+
+def _rows(lines: Sequence[str]) -> list[Any]:
     """Parse all lines at once, which is quick; one by one if they are not a row each."""
     try:
         rows = json.loads(f"[{','.join(lines)}]")
     except ValueError:
         rows = []
-    return rows if len(rows) == len(lines) else map(json.loads, lines)
+    return rows if len(rows) == len(lines) else [json.loads(line) for line in lines]

@@ -6,8 +6,9 @@ short that sending it costs less than one more process on the host is sent. Pure
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import NamedTuple
 
 from slots.index import Index, Piece
@@ -99,7 +100,7 @@ def patch(old: Index, new: Index, unit: int, *, worth_bytes: int = WORTH_BYTES) 
         raise ValueError(
             f"an image of {new.size_bytes} bytes does not consist of {unit}-byte units"
         )
-    runs = _in_units(_joined(_runs(old, new)), unit)
+    runs = _in_units(_runs(old, new), unit)
     moves = _worth_copying(list(_joined(runs)), worth_bytes)
     return Patch(
         unit,
@@ -125,43 +126,44 @@ def _move(run: _Run) -> Move:
 
 
 def _runs(old: Index, new: Index) -> Iterator[_Run]:
-    """Yield each piece behind the head, and where the old image has it.
+    """Yield the runs behind the head; no two that go on with each other.
 
-    Where it has it at several places, that one is taken which goes on with the run before; a new
-    run starts where the piece behind it follows too.
+    A piece that the old image has at several places goes on with the run before where it can; a
+    new run starts where the piece behind it follows too.
     """
     at = {piece.offset: piece for piece in old.pieces}
-    places: defaultdict[tuple[str, int], list[Piece]] = defaultdict(list)
+    places: defaultdict[str, list[Piece]] = defaultdict(list)
     for piece in old.pieces:
-        places[piece.digest, piece.length].append(piece)
-    shift: int | None = None
-    following = (*new.pieces[1:], None)
-    for piece, behind in zip(new.pieces, following, strict=bool(new.pieces)):
-        if shift is None or not _same(at.get(piece.offset + shift), piece):
-            found = places.get((piece.digest, piece.length), ())
-            place = _place(found, behind, at)
-            shift = None if place is None else place.offset - piece.offset
-        end = piece.offset + piece.length
-        if end > HEAD_BYTES:
-            yield _Run(max(piece.offset, HEAD_BYTES), end, shift)
+        places[piece.digest].append(piece)
+    start, shift = HEAD_BYTES, None
+    for piece, behind in zip_longest(new.pieces, new.pieces[1:]):
+        if shift is not None and _same(at.get(piece.offset + shift), piece):
+            continue
+        place = _place(places.get(piece.digest, ()), piece, behind, at)
+        next_shift = None if place is None else place.offset - piece.offset
+        if next_shift != shift and piece.offset > start:
+            yield _Run(start, piece.offset, shift)
+            start = piece.offset
+        shift = next_shift
+    if new.size_bytes > start:
+        yield _Run(start, new.size_bytes, shift)
 
 
 def _same(one: Piece | None, other: Piece | None) -> bool:
     if one is None or other is None:
         return False
-    return (one.digest, one.length) == (other.digest, other.length)
+    return one.digest == other.digest and one.length == other.length
 
 
-def _place(found: Iterable[Piece], behind: Piece | None, at: dict[int, Piece]) -> Piece | None:
+def _place(
+    found: Sequence[Piece], piece: Piece, behind: Piece | None, at: dict[int, Piece]
+) -> Piece | None:
     """Choose where a run starts."""
-    first: Piece | None = None
-    for number, piece in enumerate(found):
-        first = first or piece
-        if number == CANDIDATES:
-            break
-        if _same(at.get(piece.offset + piece.length), behind):
-            return piece
-    return first
+    candidates = [one for one in found[:CANDIDATES] if one.length == piece.length]
+    for one in candidates:
+        if _same(at.get(one.offset + one.length), behind):
+            return one
+    return candidates[0] if candidates else None
 
 
 def _joined(runs: Iterable[_Run]) -> Iterator[_Run]:

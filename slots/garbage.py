@@ -1,4 +1,4 @@
-"""No search for garbage while a tree is in hand."""
+"""No search for garbage while a tree or an index is in hand."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage: a tree is a million objects that stay, and hardly any cycle."""
+    """Look for no garbage: it is a million objects that stay, and hardly any cycle."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
