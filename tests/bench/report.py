@@ -43,17 +43,18 @@ class Part:
 
 
 def against(
-    figure: str, ours: float, peer: float, aim: float, *, show: str, peer_name: str
+    figure: str, ours: float, peer: float, aim: float | None, *, show: str, peer_name: str
 ) -> Line:
-    """Return a line that holds our figure against a peer's: at most `aim` times as much."""
+    """Return a line that holds our figure against a peer's: at most `aim` times as much, if any."""
     ratio = ours / peer if peer else float("inf")
+    verdict = Verdict.MET if aim is None or ratio <= aim else Verdict.MISSED
     return Line(
         figure,
         show.format(ours),
         f"{peer_name}: {show.format(peer)}",
         f"{ratio:.3f} {TIMES}",
-        f"≤ {aim:g} {TIMES}",
-        Verdict.MET if ratio <= aim else Verdict.MISSED,
+        NOTHING if aim is None else f"≤ {aim:g} {TIMES}",
+        Verdict.NO_AIM if aim is None else verdict,
     )
 
 

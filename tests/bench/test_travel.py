@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from slots.index import Index, Piece
+from tests.bench.edits import CLUSTER_BYTES, Packer
+from tests.bench.least import least_bytes
 from tests.bench.peers import lacking, left_out
 from tests.bench.travel import new_bytes, rsync_bytes, table_gzipped_bytes, totals
 
@@ -40,6 +42,23 @@ def test_the_table_is_the_first_piece_gzipped(tmp_path: Path) -> None:
     image.write_bytes(b"table" * 100 + b"clusters")
     index = Index("", 508, (piece(500, "t"), piece(8, "c")))
     assert table_gzipped_bytes(image, index) == len(gzip.compress(b"table" * 100, 9, mtime=0))
+
+
+def test_the_least_is_what_is_new_in_files_alone(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    first, second = b"1" * CLUSTER_BYTES, b"2" * CLUSTER_BYTES
+    for tree, big in ((old, first), (new, first + second)):
+        tree.mkdir()
+        (tree / "big").write_bytes(big)
+        (tree / "same").write_bytes(b"same")
+        (tree / "left-out").write_bytes(big[-5:])
+    (new / "renamed").write_bytes(b"same")
+    (new / "a").write_bytes(b"a")
+    (new / "b").write_bytes(b"b")
+    small = b"a" + bytes(2047) + b"b" + bytes(2047)
+    packer = Packer()
+    alone = packer.stored_bytes(second, 0) + packer.stored_bytes(small, 0)
+    assert least_bytes(old, new, ["left-out"]) == alone
 
 
 def test_rsync_is_counted_both_ways() -> None:

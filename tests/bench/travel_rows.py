@@ -7,7 +7,7 @@ from deployer.packs import Pack, read
 from slots.manifest import HEAD_BYTES, Artefact, Release
 from tests.bench import edits, peers, scratch, travel_peers
 from tests.bench.measure import Command, Usage, run
-from tests.bench.report import NOTHING, TIMES, Line, Verdict, against, below, missing
+from tests.bench.report import NOTHING, Line, Verdict, against, below, missing
 from tests.bench.travel_peers import Sent, Update
 from tests.bench.travel_replay import plain_dd, replay
 
@@ -47,11 +47,11 @@ def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line
         if sent is None:
             yield missing(f"{what}: {name}", f"{name.split()[0]} missing")
         elif name == next(iter(travel_peers.PEERS)):
-            yield _aimed(what, ours_mb, sent, UZIP_AIM, name)
+            yield _beside(what, ours_mb, sent, name, UZIP_AIM)
             if squashfs is not None:
                 other, _ = made(*squashfs, update.work / "squashfs.pack")
                 what = f"v1 → v2, all that travels ({other.facts.moves:,} moves), squashfs"
-                yield _aimed(what, travels_mb(other), sent, SQUASHFS_AIM, name)
+                yield _beside(what, travels_mb(other), sent, name, SQUASHFS_AIM)
             yield _cpu(ours_s, sent, name)
         else:
             yield _beside(what, ours_mb, sent, name)
@@ -60,22 +60,13 @@ def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line
     yield _replaying("the upgrade", pack, replayed, plain_dd(update.new), REPLAY_S)
 
 
-def _aimed(what: str, ours_mb: float, sent: Sent, aim: float, name: str) -> Line:
+def _beside(what: str, ours_mb: float, sent: Sent, name: str, aim: float | None = None) -> Line:
     return against(what, ours_mb, sent.sent_bytes / MB, aim, show="{:.2f} MB", peer_name=name)
-
-
-def _beside(what: str, ours_mb: float, sent: Sent, name: str) -> Line:
-    peer_mb = sent.sent_bytes / MB
-    ratio = f"{ours_mb / peer_mb:.3f} {TIMES}"
-    shown = f"{name}: {peer_mb:.2f} MB"
-    return Line(what, f"{ours_mb:.2f} MB", shown, ratio, NOTHING, Verdict.NO_AIM)
 
 
 def _cpu(ours_s: float, sent: Sent, name: str) -> Line:
     what = "v1 → v2, CPU of both sides (pack made and replayed)"
-    ratio = f"{ours_s / sent.cpu_s:.3f} {TIMES}"
-    shown = f"{name}: {sent.cpu_s:.1f} s"
-    return Line(what, f"{ours_s:.1f} s", shown, ratio, NOTHING, Verdict.NO_AIM)
+    return against(what, ours_s, sent.cpu_s, None, show="{:.1f} s", peer_name=name)
 
 
 def _making(usage: Usage) -> Iterable[Line]:
