@@ -13,6 +13,7 @@ from deployer import packs, releases
 from deployer.choice import LINE_BYTES_PER_S, NoPack, Offers
 from deployer.execute import Replan, execute
 from deployer.fleet import Fleet, Probed, probe_all
+from deployer.image import elsewise
 from deployer.inventory import Host
 from deployer.packs import Pack
 from deployer.plan import Goal, Plan, plan_deploy, plan_rollback, wanted_pack
@@ -295,10 +296,15 @@ def _execute(fleet: Fleet, proposal: Proposal, host: Host, work: Work) -> str:
 
 def _already(proposal: Proposal) -> tuple[Outcome, ...]:
     return tuple(
-        Outcome(name, Exit.DONE, f"slot {plan.target} serves {plan.image.release} already")
+        Outcome(name, Exit.DONE, _serves_already(plan, proposal.states[name]))
         for name, plan in proposal.plans.items()
         if not plan.actions
     )
+
+
+def _serves_already(plan: Plan, state: FrontendState) -> str:
+    other_name = elsewise(plan.image, state.status(plan.target))
+    return f"slot {plan.target} serves {plan.image.release} already{other_name}"
 
 
 def _codes(proposal: Proposal) -> list[Exit]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deployer.deploy import Proposal, Result
 from deployer.fleet import Fleet, Probed
-from deployer.image import identify
+from deployer.image import identify, same_bytes
 from deployer.inventory import Host
 from deployer.packs import Pack
 from deployer.plan import Plan, rollback_hindrance
@@ -139,6 +139,7 @@ def _slot(found: SlotStatus, state: FrontendState, known: Sequence[Release]) -> 
         "mount_note": found.mount_note,
         "state": str(found.state),
         "image": asdict(image) if image else None,
+        "same_bytes": list(same_bytes(image, known)) if image else [],
         "recorded": found.holds is not None,
         "proven_at_epoch_s": found.proof.at_epoch_s if found.proof and found.proven else None,
         "proof_age_s": proof_age_s(found, state),

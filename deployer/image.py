@@ -48,6 +48,24 @@ def identify(status: SlotStatus, known: Sequence[Release]) -> Image | None:
     return None
 
 
+def elsewise(image: Image, status: SlotStatus) -> str:
+    """Return, to stand behind a sentence, by which other name the slot's record knows the image."""
+    held = status.holds
+    if held is None or held.sha256 != image.sha256 or held.release == image.release:
+        return ""
+    return f" (recorded there as {held.release}, which has the same bytes)"
+
+
+def same_bytes(image: Image, known: Sequence[Release]) -> tuple[str, ...]:
+    """Return which other releases are this very image: their names, the newest first."""
+    return tuple(
+        release.label
+        for release in known
+        if release.label != image.release
+        and any(artefact.sha256 == image.sha256 for artefact in release.artefacts)
+    )
+
+
 def recorded(held: ImageRecord) -> Image:
     """Return the image that a record tells of."""
     return Image(held.release, held.format, held.size_bytes, held.sha256, held.head_sha256)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from deployer import steps
 from deployer.choice import LINE_BYTES_PER_S, Choice, Offers, choose
-from deployer.image import Image, holds, identify
+from deployer.image import Image, elsewise, holds, identify
 from deployer.refusals import bad, damaged, no_artefact, unfit, unwritable, why_not
 from deployer.steps import NOTHING, Writing
 from deployer.wording import megabytes, percent, told
@@ -230,15 +230,16 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
     size = megabytes(image.size_bytes)
     full = percent(image.size_bytes, status.size_bytes)
     yield f"{image.release} as {image.format}, {size}: slot {target} {full} % full"
+    other_name = elsewise(image, status)
     if not plan.actions:
-        yield f"slot {target} serves it already, proven and good: nothing to do"
+        yield f"slot {target} serves it already, proven and good: nothing to do{other_name}"
         return
     if plan.choice is not None:
         yield f"slot {target} {_contents(status)}: {_travels(plan, plan.choice)}"
     elif status.holds is None:
         yield f"slot {target} holds it by the looks of its head; its record is lost: it is proven"
     else:
-        yield f"slot {target} holds it already: nothing travels"
+        yield f"slot {target} holds it already: nothing travels{other_name}"
     yield from _left_open(state, plan)
     if state.guard is not None:
         yield told(state.guard)

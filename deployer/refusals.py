@@ -1,6 +1,6 @@
 """Why nothing is done on a frontend. Each refusal names the thing, the rule and the next step."""
 
-from deployer.image import Image, holds
+from deployer.image import Image, elsewise, holds
 from deployer.wording import megabytes
 from slots.errors import LockedError, Refused
 from slots.manifest import Release
@@ -120,7 +120,7 @@ def bad(slots: SlotSet, state: FrontendState, target: SlotName, image: Image) ->
     serving = target is active(slots, state)
     return Refused(
         f"{image.release} in slot {target} {'serves, but ' if serving else ''}"
-        "is recorded as bad: its checks failed",
+        f"is recorded as bad: its checks failed{elsewise(image, status)}",
         hint="`deploy rollback` goes back" if serving else "deploy another, or add --allow-bad",
     )
 

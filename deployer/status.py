@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from deployer.image import identify
+from deployer.image import identify, same_bytes
 from deployer.inventory import Host
 from deployer.plan import rollback_hindrance
 from deployer.wording import age, percent, told
@@ -18,6 +18,7 @@ STATUS_COLUMNS = (
 )  # fmt: skip
 LEFT_OUT_FIRST = ("format", "digest", "full", "mount", "verdict", "image")
 GAP = "  "
+NAMED = 3  # of releases with the same bytes
 
 
 def status_table(rows: Sequence[StatusRow], width: int | None) -> list[str]:
@@ -86,6 +87,11 @@ def status_notes(
     if hindrance is not None:
         yield f"no rollback: {hindrance}"
     for status in state.statuses:
+        image = identify(status, known)
+        if image is not None and (names := same_bytes(image, known)):
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            these = ", ".join(names[:NAMED])
+            yield f"slot {status.slot.name}: {image.release} has the same bytes as {these}{more}"
         if status.mount_note:
             yield f"slot {status.slot.name}: {status.mount_note}"
         if status.missing_mounts:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -39,6 +40,28 @@ def test_deploys_to_the_other_slot_and_rolls_back_three_times(box: AdminBox) -> 
     again = box.deploy("--image", "cgi-1", "--json", "--hosts", "www1")
     assert again.status == 0
     assert "serves cgi-1 already" in json.loads(again.stdout)["hosts"][0]["message"]
+
+
+def test_a_release_with_the_bytes_of_the_recorded_one_serves_already_and_both_are_named(
+    box: AdminBox,
+) -> None:
+    box.release("twin-1")
+    assert box.deploy("--image", "cgi-twin-1", "--yes", "--hosts", "www1").status == 0
+    first = box.folder / "images/out/cgi-twin-1"
+    second = shutil.copytree(first, first.with_name("cgi-twin-2"))
+    text = (second / "release.json").read_text()
+    (second / "release.json").write_text(text.replace('"twin-1"', '"twin-2"'))
+    told = box.deploy("--image", "cgi-twin-2", "--hosts", "www1").stdout
+    assert "serves cgi-twin-2 already (recorded there as cgi-twin-1, which has the" in told
+    shown = box.deploy("plan", "--image", "cgi-twin-2", "--hosts", "www1").stdout
+    assert "nothing to do (recorded there as cgi-twin-1, which has the same bytes)" in shown
+    status = box.deploy("status", "--hosts", "www1").stdout
+    assert "cgi-twin-1 has the same bytes as cgi-twin-2" in " ".join(status.split())
+    slots = json.loads(box.deploy("status", "--json", "--hosts", "www1").stdout)["hosts"][0][
+        "slots"
+    ]
+    twin = next(one for one in slots.values() if one["image"]["release"] == "cgi-twin-1")
+    assert twin["same_bytes"] == ["cgi-twin-2"]
 
 
 def test_who_uses_the_slot_that_is_written_is_waited_for_unless_force_is_asked_for(
