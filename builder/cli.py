@@ -24,6 +24,7 @@ from slots.errors import ConfigError, Exit
 from slots.garbage import uncollected
 from slots.manifest import Codec, Format
 from slots.settings import config_error
+from slots.words import refuse_empty
 
 DEFAULT_RECIPE = Path("images/cgi.toml")
 
@@ -55,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Run it as typer itself would, but for a closed pipe: that is ours to tell."""
     try:
+        refuse_empty("image", arguments)
         with uncollected(), get_command(app).make_context("image", [*arguments]) as context:
             context.command.invoke(context)
     except typer.Exit as ended:
@@ -94,7 +96,7 @@ def _build(
         typer.Argument(help=f"A recipe (TOML). Default: {DEFAULT_RECIPE}, or none with --source."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="The chroot, instead of the recipe's source.")
+        Path | None, typer.Option(help="The chroot, instead of the recipe's source.")
     ] = None,
     output: Annotated[
         str | None,
@@ -143,7 +145,7 @@ def _build(
     image build --source /webroot/cgi --format uzip --output /tmp/cgi.uzip
     image build --exclude 'var/cache/**' --exclude '*.pyc' --format squashfs --level 15
     """
-    chosen = _recipe(recipe, _source(source))
+    chosen = _recipe(recipe, source)
     options = _options(
         format=list(dict.fromkeys(formats or [])),
         codec=codec,
@@ -173,13 +175,6 @@ def _build(
         console.say(texts.build(built))
 
 
-def _source(text: str | None) -> Path | None:
-    """Return the chroot; an empty name, as of an unset variable, is not where we are."""
-    if text == "":
-        raise ConfigError("--source is empty", hint="name the chroot, or leave it out")
-    return None if text is None else Path(text)
-
-
 def _recipe(path: Path | None, source: Path | None) -> Recipe:
     if path is None and source is not None:
         return recipe_of(source)
@@ -191,8 +186,6 @@ def _output(text: str | None) -> Path | None:
     """Return the output; a name that ends with a `/` is a folder, made if it is missing."""
     if text is None:
         return None
-    if not text:
-        raise ConfigError("--output is empty", hint="name a file or a folder, or leave it out")
     path = Path(text)
     if text.endswith(os.sep):
         try:

@@ -35,6 +35,7 @@ from deployer.prove import prove_all
 from deployer.unlock import unlock
 from deployer.wording import counted
 from slots.errors import ConfigError, Exit, worst
+from slots.words import refuse_empty
 
 app = typer.Typer(
     add_completion=False,
@@ -348,8 +349,6 @@ def publish_command(
     deploy publish --to /srv/mirror
     deploy publish --image cgi-7 --from cgi-6 --to /media/usb
     """
-    if not to.strip():
-        raise ConfigError("--to is empty", hint="name the folder of a mirror; . is this one")
     folder = Path(to)
     with sink(quiet=quiet, looks=True) as emit:
         found = releases.find(image, RELEASES)
@@ -378,6 +377,7 @@ def run(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """Run it as typer itself would, but for a closed pipe: that is ours to tell."""
     try:
+        refuse_empty("deploy", arguments)
         with get_command(app).make_context("deploy", [*arguments]) as context:
             context.command.invoke(context)
     except typer.Exit as ended:

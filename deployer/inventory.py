@@ -154,8 +154,6 @@ def set_name(inventory: Inventory, wanted: str | None) -> str:
     """Return the set that is asked for, by default the inventory's first."""
     if wanted is None:
         return inventory.set_names[0]
-    if not wanted:
-        raise ConfigError("--set is empty", hint="leave it out for the inventory's first")
     if wanted not in inventory.set_names:
         known = ", ".join(inventory.set_names)
         raise ConfigError(f"there is no set {wanted} in {inventory.path}", hint=f"it has {known}")

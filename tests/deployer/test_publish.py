@@ -128,7 +128,7 @@ def test_an_empty_folder_of_an_unset_variable_is_refused(box: Path) -> None:
     before = sorted(box.iterdir())
     ended = ran(box, "publish", "--image", "cgi-3", "--to", "")
     assert ended.status == 2
-    assert "--to is empty" in ended.stderr
+    assert "empty argument behind --to" in ended.stderr
     assert sorted(box.iterdir()) == before
 
 
