@@ -12,7 +12,7 @@ Read: that, FreeBSD's METALOG of `make installworld -DNO_ROOT`, and what `mtree 
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +33,10 @@ _PLAIN = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!$%&()+,-./:;<>@^_`{|}~'\""
 )
 _PLAIN_BYTES = bytes(sorted(_PLAIN))
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\([0-7]{3}|M\^.|M-.|\^.|.)", re.DOTALL)
+_SPACES = re.compile(r"[ \t]+")
+"""What stands between words; str.split() would also divide names at blanks of other scripts."""
+_METALOG = re.compile(r"#\S*mtree 2\.0\s*\n")
 _NAMED = {b"n": b"\n", b"t": b"\t", b"s": b" ", b"r": b"\r", b"a": b"\a", b"b": b"\b",
           b"v": b"\v", b"f": b"\f", b"0": b"\0", b"E": b"\x1b"}  # fmt: skip
 
@@ -137,9 +140,17 @@ def unescaped(word: str) -> bytes:
 
 def _unescape(found: re.Match[bytes]) -> bytes:
     code = found.group(1)
-    if len(code) == 3:
+    if code.isdigit() and len(code) == 3:
         return bytes([int(code, 8) & 0xFF])
-    return _NAMED.get(code, code)
+    if len(code) == 1:
+        return _NAMED.get(code, code)
+    high = 0x80 if code.startswith(b"M") else 0
+    return bytes([high | (code[-1] if code[-2:-1] == b"-" else _control(code[-1]))])
+
+
+def _control(letter: int) -> int:
+    """Return the byte that vis(3) writes as `^` and a letter."""
+    return 0x7F if letter == ord("?") else letter & 0x1F
 
 
 def parse(lines: Iterable[str], where: str) -> list[Described]:
@@ -148,7 +159,7 @@ def parse(lines: Iterable[str], where: str) -> list[Described]:
     defaults: dict[str, str] = {}
     here: list[bytes] = []
     for number, line in _joined(lines):
-        words = line.split()
+        words = line.split() if line.isascii() else _SPACES.split(line.strip(" \t"))
         if not words or words[0].startswith("#"):
             continue
         match words[0]:
@@ -203,14 +214,41 @@ def _path(word: str, here: list[bytes], where: str) -> bytes:
     return b"".join(b"/" + part for part in parts)
 
 
+def is_metalog(text: str) -> bool:
+    """Tell whether a specification is one that FreeBSD's `make` wrote for makefs(8)."""
+    return _METALOG.match(text) is not None
+
+
 def overrides(
     entries: Iterable[Described],
     where: str,
     uids: Mapping[str, int],
     gids: Mapping[str, int],
+    *,
+    root_is_assumed: bool = False,
 ) -> dict[bytes, Override]:
-    """Return what a specification changes of a tree; names of owners are those of the chroot."""
-    return {entry.path: _override(entry, where, uids, gids) for entry in entries}
+    """Return what a specification changes of a tree; names of owners are those of the chroot.
+
+    Of an entry that is told several times, later keywords win. Sockets are in no image.
+    `root_is_assumed`: what has no owner is root's, as makefs(8) takes it; install(1) logs none for
+    symlinks and for hard links.
+    """
+    told: dict[bytes, Described] = {}
+    for entry in entries:
+        before = told.get(entry.path)
+        if before is not None and before.keywords.get("type") == entry.keywords.get("type"):
+            entry = replace(entry, keywords={**before.keywords, **entry.keywords})  # noqa: PLW2901
+        told[entry.path] = entry
+    found = {
+        path: _override(entry, where, uids, gids)
+        for path, entry in told.items()
+        if entry.keywords.get("type") != "socket"
+    }
+    if root_is_assumed:
+        for path, one in found.items():
+            if one.uid is None and one.gid is None:
+                found[path] = replace(one, uid=0, gid=0, owner_is_assumed=True)
+    return found
 
 
 def _override(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from builder.globs import matcher
+from builder.globs import Matcher, matcher
 from builder.hardlinks import with_links
 from builder.names import listed, shown
 from builder.tree import Kind, Node, Tree
@@ -57,6 +57,7 @@ class Override:
     device: tuple[int, int] | None = None
     inode: int | None = None  # shared by the names of one hard-linked entry
     is_optional: bool = False  # may be missing
+    owner_is_assumed: bool = False  # it says nothing of an owner: root's
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def normalise(tree: Tree, rules: Rules, overrides: Mapping[bytes, Override], emi
     if rules.links:
         tree = _with_symlinks(tree, rules.links, emit)
     if rules.owners:
-        tree = _each(tree, _owners(rules.owners))
+        tree = _each(tree, _owners(rules.owners, tree))
     if overrides:
         tree = _with_overrides(tree, overrides)
     tree = _with_clamped_times(tree, rules.epoch_s, emit)
@@ -189,13 +190,15 @@ def _with_symlinks(tree: Tree, wanted: Iterable[tuple[str, str]], emit: Emit) ->
     return Tree.of(nodes.values())
 
 
-def _owners(rules: Iterable[OwnerRule]) -> Callable[[Node], Node]:
-    """Return what sets owners: later rules win."""
-    compiled = [(matcher([rule.match]), rule) for rule in rules]
+def _owners(rules: Iterable[OwnerRule], tree: Tree) -> Callable[[Node], Node]:
+    """Return what sets owners: later rules win. One for a name of a file is for all its names."""
+    linked = [node for node in tree if node.group is not None]
+    compiled = [(_rule_matcher(rule), rule) for rule in rules]
+    told = [({one.group for one in linked if hit(one.path)}, hit, rule) for hit, rule in compiled]
 
     def change(node: Node) -> Node:
-        for matches, rule in compiled:
-            if matches(node.path or b"/") or (not node.path and rule.match in {"/", "**"}):
+        for groups, matches, rule in told:
+            if node.group in groups or matches(node.path):
                 node = node._replace(
                     uid=node.uid if rule.uid is None else rule.uid,
                     gid=node.gid if rule.gid is None else rule.gid,
@@ -206,6 +209,11 @@ def _owners(rules: Iterable[OwnerRule]) -> Callable[[Node], Node]:
     return change
 
 
+def _rule_matcher(rule: OwnerRule) -> Matcher:
+    matches, is_of_root = matcher([rule.match]), rule.match in {"/", "**"}
+    return lambda path: matches(path) if path else is_of_root or matches(b"/")
+
+
 def _mode(node: Node, wanted: int | None) -> int:
     return node.mode if wanted is None or node.kind is Kind.SYMLINK else wanted
 
@@ -213,7 +221,7 @@ def _mode(node: Node, wanted: int | None) -> int:
 def _with_overrides(tree: Tree, overrides: Mapping[bytes, Override]) -> Tree:
     nodes = {node.path: node for node in tree}
     missing: list[bytes] = []
-    for path, override in sorted(overrides.items()):
+    for path, override in sorted(_agreeing(nodes, overrides).items()):
         found = nodes.get(path)
         if found is not None:
             nodes[path] = _overridden(found, override)
@@ -227,6 +235,48 @@ def _with_overrides(tree: Tree, overrides: Mapping[bytes, Override]) -> Tree:
             hint="a file that may be missing has the keyword `optional`",
         )
     return Tree.of(nodes.values())
+
+
+def _agreeing(
+    nodes: Mapping[bytes, Node], overrides: Mapping[bytes, Override]
+) -> dict[bytes, Override]:
+    """Return overrides that say the same of all names of one file, of which there is one owner.
+
+    A METALOG tells the owner and the set-id bits of a file with one of its names alone. What names
+    an owner goes before what does not; else the later name's word holds.
+    """
+    groups: dict[int, list[bytes]] = {}
+    for path in sorted(nodes.keys() | overrides.keys()):
+        if (group := _group(nodes.get(path), overrides.get(path))) is not None:
+            groups.setdefault(group, []).append(path)
+    agreeing = dict(overrides)
+    for paths in groups.values():
+        said = [overrides[path] for path in paths if path in overrides]
+        told = Override()
+        for one in sorted(said, key=lambda one: not one.owner_is_assumed):
+            told = _with_attributes(told, one)
+        if said:
+            agreeing |= {
+                path: _with_attributes(overrides.get(path, Override()), told) for path in paths
+            }
+    return agreeing
+
+
+def _group(node: Node | None, override: Override | None) -> int | None:
+    if node is not None:
+        return node.group
+    return None if override is None or override.inode is None else -1 - override.inode
+
+
+def _with_attributes(below: Override, above: Override) -> Override:
+    """Return the lower override with what the upper one says of owner, mode and time."""
+    return replace(
+        below,
+        mode=below.mode if above.mode is None else above.mode,
+        uid=below.uid if above.uid is None else above.uid,
+        gid=below.gid if above.gid is None else above.gid,
+        mtime_s=below.mtime_s if above.mtime_s is None else above.mtime_s,
+    )
 
 
 def _new(nodes: Mapping[bytes, Node], path: bytes) -> Node:
@@ -244,7 +294,7 @@ def _overridden(node: Node, override: Override) -> Node:
             raise BuildError(f"the mtree file makes {shown(node.path)} a {kind}: it is {node.kind}")
         if kind is Kind.FILE:
             raise BuildError(f"the mtree file makes {shown(node.path)} a file: it is {node.kind}")
-        group = None if override.inode is None else -1 - override.inode  # apart from the scan's
+        group = _group(None, override)  # apart from the scan's
         node = node._replace(kind=kind, size=0, content=None, group=group)
     is_device = kind in {Kind.CHARACTER, Kind.BLOCK}
     if is_device and kind is not node_kind and override.device is None:

@@ -149,6 +149,7 @@ def _overrides(
         where,
         mtree.USERS | _owners(laid.tree, b"/etc/passwd"),
         mtree.GROUPS | _owners(laid.tree, b"/etc/group"),
+        root_is_assumed=mtree.is_metalog(text),
     )
     here = {node.path for node in laid.tree}
     gone = {one for layer in laid.layers for one in (*layer.excluded, *layer.sockets)}

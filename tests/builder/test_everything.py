@@ -9,7 +9,7 @@ import pytest
 
 from builder import browse
 from builder.build import Order, build
-from builder.recipe import Packing, recipe_of
+from builder.recipe import OwnerSettings, Packing, recipe_of
 from builder.verify import verify
 from slots.errors import BuildError
 from slots.events import Event, Notice
@@ -292,3 +292,20 @@ def test_a_device_without_numbers_is_refused(chroot: Path, tmp_path: Path) -> No
     wanted = replace(order(chroot, tmp_path / "out" / "image"), mtree=tmp_path / "spec")
     with pytest.raises(BuildError, match="makes /null a char without `device`"):
         build(wanted, lambda _event: None)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("format_", ["uzip", "squashfs", "erofs"])
+def test_an_owner_for_one_name_of_a_hard_linked_file_holds_for_the_file(
+    chroot: Path, tmp_path: Path, format_: Format
+) -> None:
+    readers.need(*readers.TOOLS.get(format_, ()))
+    (chroot / "bin/zz").hardlink_to(chroot / "etc/passwd")
+    wanted = order(chroot, tmp_path / "image", format_)
+    owners = (OwnerSettings(match="bin/zz", uid=70_000, mode="4750"),)
+    recipe = wanted.recipe.model_copy(update={"owners": owners})
+    build(replace(wanted, recipe=recipe), lambda _event: None)
+    verify(tmp_path / "image", lambda _event: None)
+    found = readers.browsed(tmp_path / "image")
+    for path in (b"/bin/zz", b"/etc/passwd"):
+        assert (found[path]["uid"], found[path]["mode"]) == (70_000, 0o4750)

@@ -98,10 +98,58 @@ def test_a_nested_specification_with_defaults_is_read() -> None:
         ("/unknown x", "/unknown is not known"),
         ("./a mode=rwx", "/a: mode=rwx is not understood"),
         ("./a uname=nobody-here", "uname=nobody-here is not understood"),
-        ("./a type=socket", "type=socket is not understood"),
+        ("./a type=door", "type=door is not understood"),
         ("./a device=native,1", "not understood"),
     ],
 )
 def test_a_wrong_line_is_named(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         mtree.overrides(mtree.parse([text], "spec"), "spec", {}, {})
+
+
+INSTALLED = """#/usr/obj/usr/src/amd64.amd64/tmp/legacy/bin/mtree 2.0
+./usr/bin/chpass type=file uname=root gname=wheel mode=04555 size=9
+./usr/bin/chfn type=file mode=0555 size=9
+./usr/bin/less type=file uname=root mode=0555
+./etc/link type=link mode=0755 link=a\\sb\\M-C\\M-)\\M^A\\^?
+./boot type=dir uname=daemon gname=wheel mode=0755
+./boot type=dir mode=0700
+./var/run/log type=socket mode=0666 uname=root gname=wheel
+"""
+
+
+def test_a_metalog_gives_to_root_what_install_logs_without_an_owner() -> None:
+    assert mtree.is_metalog(INSTALLED)
+    assert not mtree.is_metalog("#mtree\n. type=dir\n")
+    found = mtree.overrides(
+        mtree.parse(INSTALLED.splitlines(), "METALOG"),
+        "METALOG",
+        {"root": 0, "daemon": 1},
+        {"wheel": 0},
+        root_is_assumed=True,
+    )
+    assert found[b"/usr/bin/chfn"] == Override(Kind.FILE, 0o555, 0, 0, owner_is_assumed=True)
+    assert found[b"/usr/bin/less"] == Override(Kind.FILE, 0o555, 0, None)
+    assert found[b"/etc/link"].target == b"a b\xc3\xa9\x81\x7f"
+    assert found[b"/etc/link"].uid == 0
+
+
+def test_of_an_entry_that_is_told_twice_the_later_keywords_win() -> None:
+    found = mtree.overrides(
+        mtree.parse(INSTALLED.splitlines(), "m"), "m", {"root": 0, "daemon": 1}, {"wheel": 0}
+    )
+    assert found[b"/boot"] == Override(Kind.DIRECTORY, 0o700, 1, 0)
+    assert found[b"/usr/bin/chfn"].uid is None
+
+
+def test_sockets_of_a_specification_are_passed_over() -> None:
+    found = mtree.overrides(
+        mtree.parse(INSTALLED.splitlines(), "m"), "m", {"root": 0, "daemon": 1}, {"wheel": 0}
+    )
+    assert b"/var/run/log" not in found
+
+
+def test_names_are_divided_at_no_blank_of_another_script() -> None:
+    (entry,) = mtree.parse(["./a\u3000b\u00a0c type=file  mode=0444 "], "m")
+    assert entry.path == "/a\u3000b\u00a0c".encode()
+    assert entry.keywords == {"type": "file", "mode": "0444"}

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from builder.hardlinks import with_links
 from builder.normalise import TIME_MAX_S, Override, OwnerRule, Rules, normalise, path_of
 from builder.stamps import Stamp
 from builder.tree import Kind, Node, Tree
@@ -103,3 +104,40 @@ def test_names_of_one_device_that_only_an_mtree_file_knows_are_one() -> None:
     nodes, _ = _normal(Rules(), {b"/a": device, b"/b": device, b"/c": lone})
     assert [nodes[path].links for path in (b"/a", b"/b", b"/c")] == [2, 2, 1]
     assert nodes[b"/a"].group == nodes[b"/b"].group is not None
+
+
+def _linked(rules: Rules, overrides: dict[bytes, Override] | None = None) -> set[tuple[int, ...]]:
+    """What the three names of one file say of it: one thing, if they are one file still."""
+    names = [Node(path, Kind.FILE, 0o555, 5, 6, 7, group=0) for path in (b"/a", b"/b", b"/c")]
+    tree = with_links(Tree.of([Node(b"", Kind.DIRECTORY, 0o755, 0, 0, 0), *names]))
+    found = normalise(tree, rules, overrides or {}, lambda _event: None)
+    assert [node.links for node in found.nodes[1:]] == [3, 3, 3]
+    return {(node.mode, node.uid, node.gid, node.mtime_s) for node in found.nodes[1:]}
+
+
+def test_a_rule_for_one_name_of_a_file_is_for_all_its_names_and_later_ones_win() -> None:
+    rules = (OwnerRule("a", uid=1, gid=1), OwnerRule("c", uid=3), OwnerRule("b", mode=0o4755))
+    assert _linked(Rules(owners=rules)) == {(0o4755, 3, 1, 7)}
+    assert _linked(Rules(owners=tuple(reversed(rules)))) == {(0o4755, 1, 1, 7)}
+
+
+def test_what_an_mtree_file_says_of_one_name_of_a_file_it_says_of_all() -> None:
+    assert _linked(Rules(), {b"/b": Override(uid=70_000)}) == {(0o555, 70_000, 6, 7)}
+    said = {b"/a": Override(mode=0o400, uid=1), b"/c": Override(uid=2, mtime_s=9)}
+    assert _linked(Rules(), said) == {(0o400, 2, 6, 9)}
+
+
+def test_names_of_a_metalog_without_an_owner_do_not_hide_the_set_id_bits_of_the_one_that_has() -> (
+    None
+):
+    whole = Override(Kind.FILE, 0o4555, 0, 0)
+    assumed = Override(Kind.FILE, 0o555, 0, 0, owner_is_assumed=True)
+    told = {b"/a": replace(whole, gid=5), b"/b": assumed, b"/c": assumed}
+    assert _linked(Rules(), told) == {(0o4555, 0, 5, 7)}
+    assert _linked(Rules(), {b"/a": assumed, b"/b": replace(whole, gid=5)}) == {(0o4555, 0, 5, 7)}
+
+
+def test_names_of_a_device_that_an_mtree_file_adds_agree() -> None:
+    device = Override(kind=Kind.BLOCK, device=(8, 1), inode=4, uid=3)
+    nodes, _ = _normal(Rules(), {b"/a": device, b"/b": replace(device, uid=None, mode=0o640)})
+    assert {(nodes[path].uid, nodes[path].mode) for path in (b"/a", b"/b")} == {(3, 0o640)}
