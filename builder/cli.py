@@ -4,26 +4,24 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from platformdirs import user_cache_path
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from builder import browse, compare, console, documents, ending, lint, prepare, texts
-from builder.build import Order, build, default_threads
+from builder import browse, compare, console, documents, ending, lint, named, prepare, texts
+from builder.build import OUT, Order, build, default_threads
 from builder.description import description
 from builder.formats import FORMATS
+from builder.options import Options, checked, epoch_s
 from builder.places import MANIFEST
-from builder.recipe import NAME, NAME_MAX, Cluster, Packing, Recipe, read_recipe, recipe_of
+from builder.recipe import Packing, Recipe, read_recipe, recipe_of
 from builder.reproduce import build_checked
 from builder.verify import verify
 from slots.errors import ConfigError, Exit
 from slots.garbage import uncollected
-from slots.manifest import Codec, Format
-from slots.settings import config_error
 from slots.words import refuse_empty
 
 DEFAULT_RECIPE = Path("images/cgi.toml")
@@ -37,7 +35,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Image = Annotated[Path, typer.Argument(help="A uzip, iso9660, squashfs or erofs image.")]
+Image = Annotated[
+    str,
+    typer.Argument(
+        help="A uzip, iso9660, squashfs or erofs image; or a release, of which it is the first: "
+        "its folder, or its NAME-VERSION, NAME or id in images/out.",
+    ),
+]
+Release = Annotated[
+    str,
+    typer.Argument(
+        help="An image, or a release: its folder, or its NAME-VERSION, NAME or id in images/out."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
 
 
@@ -146,7 +156,7 @@ def _build(
     image build --exclude 'var/cache/**' --exclude '*.pyc' --format squashfs --level 15
     """
     chosen = _recipe(recipe, source)
-    options = _options(
+    options = checked(
         format=list(dict.fromkeys(formats or [])),
         codec=codec,
         level=level,
@@ -159,7 +169,7 @@ def _build(
         formats=options.formats,
         output=_output(output),
         packing=Packing(codec=options.codec, level=options.level, cluster=options.cluster),
-        epoch_s=_epoch(options, chosen),
+        epoch_s=epoch_s(options, chosen),
         version=options.version,
         mtree=mtree,
         excludes=tuple(exclude or ()),
@@ -195,53 +205,23 @@ def _output(text: str | None) -> Path | None:
     return path
 
 
-class _Options(BaseModel):
-    """What the command line says, checked as a recipe is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    formats: tuple[Format, ...] = Field(default=(), alias="format")
-    codec: Codec | None = None
-    level: int | None = None
-    cluster: Cluster | None = None
-    epoch: int | None = Field(default=None, ge=0)
-    version: str | None = Field(default=None, pattern=NAME, max_length=NAME_MAX)
-
-
-def _options(**given: Any) -> _Options:
-    try:
-        return _Options.model_validate(given)
-    except ValidationError as error:
-        raise config_error(error, _Options, "the command line") from error
-
-
-def _epoch(options: _Options, recipe: Recipe) -> int | None:
-    """Return the epoch: of the command line, the environment, the recipe."""
-    if options.epoch is not None:
-        return options.epoch
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return recipe.epoch
-    if not text.isascii() or not text.isdigit():
-        raise ConfigError(f"SOURCE_DATE_EPOCH is {text!r}, not a number of seconds")
-    return int(text)
-
-
 @app.command("info", short_help="What an image is, and of which release.")
 def _info(image: Image, as_json: AsJson = False) -> None:
     """Say what an image is: format, codec, size, and the release it belongs to.
 
     \b
     image info images/out/cgi-1/cgi-1.uzip
+    image info cgi-1
     """
-    with browse.opened(image) as one:
+    path = named.image(image, OUT)
+    with browse.opened(path) as one:
         facts = one.facts()
-    found = description(image)
-    size_bytes = image.stat().st_size
+    found = description(path)
+    size_bytes = path.stat().st_size
     if as_json:
-        console.say_json(documents.info(image, size_bytes, facts, found))
+        console.say_json(documents.info(path, size_bytes, facts, found))
     else:
-        console.say(texts.info(image, size_bytes, facts, found))
+        console.say(texts.info(path, size_bytes, facts, found))
 
 
 @app.command("ls", short_help="List an entry and all below it.")
@@ -257,7 +237,7 @@ def _ls(
     image ls cgi.uzip
     image ls -l cgi.uzip /etc
     """
-    with browse.opened(image) as one:
+    with browse.opened(named.image(image, OUT)) as one:
         nodes = browse.below(one.tree(), path)
     if as_json:
         console.say_json(documents.ls(nodes))
@@ -274,7 +254,7 @@ def _cat(
     \b
     image cat cgi.uzip /etc/passwd
     """
-    with browse.opened(image) as one:
+    with browse.opened(named.image(image, OUT)) as one:
         browse.cat(one, path, console.raw_output())
 
 
@@ -289,7 +269,7 @@ def _extract(
     \b
     image extract cgi.uzip /tmp/cgi
     """
-    with browse.opened(image) as one, console.progress() as emit:
+    with browse.opened(named.image(image, OUT)) as one, console.progress() as emit:
         tree = browse.extract(one, folder, emit)
     if as_json:
         console.say_json(documents.extract(folder, len(tree)))
@@ -299,7 +279,7 @@ def _extract(
 
 @app.command("verify", short_help="Check every digest, each file read back.")
 def _verify(
-    image: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
+    image: Release,
     witness: Annotated[
         bool, typer.Option("--witness", help="Let pycdlib read the entries of ISO 9660 too.")
     ] = False,
@@ -309,11 +289,11 @@ def _verify(
 
     \b
     image verify images/out/cgi-1/cgi-1.uzip
-    image verify images/out/cgi-1
+    image verify cgi-1                          all images of a release in images/out
     image verify --witness cgi.uzip             takes three times as long
     """
     with console.progress() as emit:
-        found = verify(image, emit, witness=witness)
+        found = verify(named.place(image, OUT), emit, witness=witness)
     if as_json:
         console.say_json(documents.verify(found))
     else:
@@ -322,8 +302,8 @@ def _verify(
 
 @app.command("diff", short_help="What two images or releases differ in.")
 def _diff(
-    old: Annotated[Path, typer.Argument(help="An image, or the folder of a release.")],
-    new: Annotated[Path, typer.Argument(help="Another, of whatever format.")],
+    old: Release,
+    new: Annotated[str, typer.Argument(help="Another, of whatever format.")],
     with_bytes: Annotated[
         bool, typer.Option("--bytes", help="Also what would travel: the pack between the two.")
     ] = False,
@@ -335,11 +315,12 @@ def _diff(
     """Say what differs: added, removed, changed content, mode, owner, time.
 
     \b
-    image diff images/out/cgi-1 images/out/cgi-2
+    image diff cgi-1 cgi-2
     image diff --bytes old.uzip new.uzip
     """
-    found = compare.compare(old, new, read=read)
-    travels = compare.travels(old, new) if with_bytes else {}
+    before, after = named.place(old, OUT), named.place(new, OUT)
+    found = compare.compare(before, after, read=read)
+    travels = compare.travels(before, after) if with_bytes else {}
     if as_json:
         console.say_json(documents.diff(found, travels))
     else:
@@ -367,7 +348,7 @@ def _lint(
     image lint --recipe images/cgi.toml
     image lint images/out/cgi-1/cgi-1.uzip
     """
-    options = _options(format=list(dict.fromkeys(formats or [])))
+    options = checked(format=list(dict.fromkeys(formats or [])))
     if path is not None and (not path.is_dir() or (path / MANIFEST).is_file()):
         judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
     else:
@@ -387,7 +368,7 @@ def _judged_image(path: Path, recipe: Recipe | None) -> lint.Judged:
     return lint.judge(found, () if recipe is None else recipe.waivers)
 
 
-def _judged_source(recipe: Recipe, options: _Options) -> lint.Judged:
+def _judged_source(recipe: Recipe, options: Options) -> lint.Judged:
     names = options.formats or recipe.formats
     limits: dict[str, lint.Limits] = {name: FORMATS[name].limits for name in names}
     with console.progress() as emit:

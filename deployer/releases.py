@@ -12,6 +12,7 @@ from slots.errors import ConfigError, VerificationError
 from slots.index import Index, from_lines
 from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.settings import document_error
+from slots.words import unknown_release
 
 MANIFEST = "release.json"
 READ_BYTES = 1 << 20
@@ -78,10 +79,7 @@ def _by_name(wanted: str, out: Path) -> FoundRelease:
     for one in found(out):
         if one.release.id == wanted:
             return one
-    raise ConfigError(
-        f"there is no release {wanted}",
-        hint=f"give a release's folder, its name or id in {out}, or an image file",
-    )
+    raise unknown_release(wanted, out)
 
 
 def known(out: Path) -> tuple[Release, ...]:

@@ -1,6 +1,7 @@
-"""The words of a command line, looked at before they are understood. Pure."""
+"""The words of a command line: refused alike by both commands. Pure."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from slots.errors import ConfigError
 
@@ -21,3 +22,11 @@ def refuse_empty(command: str, arguments: Sequence[str]) -> None:
                 hint="is it of an unset variable? Give a value, or leave it out",
             )
         before = word
+
+
+def unknown_release(wanted: str, out: PurePath) -> ConfigError:
+    """Return that neither a path nor a release below `out` is called so."""
+    return ConfigError(
+        f"there is no image or release {wanted}",
+        hint=f"give an image file, a release's folder, or its name or id in {out}",
+    )

@@ -108,7 +108,7 @@ def test_an_image_is_listed_shown_and_described(built: Path) -> None:
         (["cat", "{}", "/bin/also"], "/bin/also is a symlink to sh"),
         (["ls", "{}", "/gone"], "no such entry"),
         (["extract", "{}", "{}"], "cannot make"),
-        (["info", "/nothing"], "cannot read the image /nothing"),
+        (["info", "/nothing"], "there is no image or release /nothing"),
         (["info", "/bin/sh"], "is no image that is known"),
     ],
 )
@@ -139,7 +139,10 @@ def test_what_verify_is_given_may_be_the_description_and_must_exist(
     (release,) = (tmp_path / "out").iterdir()
     assert image("verify", release / "release.json").exit_code == 0
     done = image("verify", tmp_path / "gone")
-    assert (done.exit_code, f"there is no {tmp_path}/gone" in done.stderr) == (2, True)
+    assert (done.exit_code, f"there is no image or release {tmp_path}/gone" in done.stderr) == (
+        2,
+        True,
+    )
     done = image("lint", release)
     assert (done.exit_code, "is a folder, not an image" in done.stderr) == (2, True)
 

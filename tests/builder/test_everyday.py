@@ -156,19 +156,49 @@ def test_a_chroot_given_as_the_recipe_is_understood() -> None:
     assert "--source chroot" in done.stderr
 
 
-def test_a_release_given_as_an_image_names_its_images(here: Path) -> None:
-    assert image("build", "r.toml", "--output", "out/", "--version", "1").exit_code == 0
-    folder = str(here / "out/cgi-1")
-    for command in (
-        ["info", folder],
-        ["ls", folder],
-        ["cat", folder, "x"],
-        ["extract", folder, "x"],
-    ):
+@pytest.fixture
+def two_releases(here: Path) -> Path:
+    for version in ("1", "2"):
+        formats = ("--format", "uzip", "--format", "iso9660")
+        assert image("build", "r.toml", *formats, "--version", version).exit_code == 0
+    return here
+
+
+@pytest.mark.usefixtures("two_releases")
+@pytest.mark.parametrize("wanted", ["images/out/cgi-2", "cgi-2", "cgi", "ID"])
+def test_a_release_is_named_as_deploy_names_it(wanted: str) -> None:
+    described = json.loads(Path("images/out/cgi-2/release.json").read_text())
+    name = described["id"] if wanted == "ID" else wanted
+    first = image("info", "images/out/cgi-2/cgi-2.uzip").stdout
+    assert image("info", name).stdout == first
+    assert image("ls", name).stdout == image("ls", "images/out/cgi-2/cgi-2.iso").stdout
+    for command in (["verify", name], ["diff", "cgi-1", name], ["extract", name, "new"]):
         done = image(*command)
-        assert done.exit_code == 2
-        assert "out/cgi-1 is a folder, not an image" in done.stderr
-        assert "out/cgi-1/cgi-1.uzip" in done.stderr
+        assert done.exit_code == 0, done.output
+
+
+def test_a_path_that_is_there_wins_over_a_release_of_that_name(two_releases: Path) -> None:
+    (two_releases / "cgi-1").write_bytes(b"no image")
+    done = image("info", "cgi-1")
+    assert (done.exit_code, "cgi-1 is no image that is known" in done.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("two_releases")
+def test_a_newest_release_that_cannot_be_read_is_named_and_none_stands_in_for_it() -> None:
+    Path("images/out/cgi-2/release.json").write_text("{")
+    done = image("info", "cgi")
+    assert done.exit_code == 2
+    assert "images/out/cgi-2/release.json" in done.stderr
+
+
+@pytest.mark.usefixtures("two_releases")
+@pytest.mark.parametrize("wanted", ["cgi-9", "./cgi-1", "elsewhere/cgi-1"])
+@pytest.mark.parametrize("command", ["info", "ls", "verify", "diff"])
+def test_what_no_path_and_no_release_is_called_is_told(command: str, wanted: str) -> None:
+    done = image(command, wanted, *(["cgi-1"] if command == "diff" else []))
+    assert done.exit_code == 2
+    assert f"there is no image or release {wanted}\n" in done.stderr
+    assert "or its name or id in images/out" in done.stderr
 
 
 @pytest.mark.parametrize("behind", ["out/cgi-1/cgi-1.uzip", "out/cgi-1"])

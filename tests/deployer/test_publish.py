@@ -147,7 +147,7 @@ def test_the_command_makes_the_pack_that_a_deploy_would_find(box: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [
-        (("cgi-1", "cgi-9"), 2, "there is no release cgi-9"),
+        (("cgi-1", "cgi-9"), 2, "there is no image or release cgi-9"),
         (("cgi-1", "cgi-3", "--format", "uzip"), 2, "have no artefact of format uzip in common"),
         (("cgi-1", "cgi-3", "-o", "no/such/folder"), 2, "cannot write no/such/folder"),
         (("cgi-1", "cgi-3", "-o", "pipe"), 2, "cannot write pipe: it is no regular file"),

@@ -219,7 +219,7 @@ def test_wrong_fields_of_an_inventory_are_all_named_at_once(box: AdminBox) -> No
         (("--hosts", "@canary"), "no host matches @canary"),
         (("--hosts", "www*", "--hosts", "!www?"), "leave no host"),
         (("--set", "php"), "there is no set php"),
-        (("--image", "cgi-9"), "there is no release cgi-9"),
+        (("--image", "cgi-9"), "there is no image or release cgi-9"),
         (("--inventory", "absent.toml"), "there is no inventory absent.toml"),
         (("--slot", "C"), "--slot C: not one of A, B, auto"),
         (("--frobnicate",), "No such option: --frobnicate"),

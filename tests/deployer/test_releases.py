@@ -95,7 +95,7 @@ def test_an_artefact_in_its_release_s_folder_can_be_named(out: Path) -> None:
 
 @pytest.mark.parametrize("wanted", ["cgi-9", "./cgi-1", "out/nothing"])
 def test_a_release_that_is_not_there_is_named(out: Path, wanted: str) -> None:
-    with pytest.raises(ConfigError, match="there is no release"):
+    with pytest.raises(ConfigError, match="there is no image or release"):
         find(wanted, out)
 
 

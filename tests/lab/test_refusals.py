@@ -187,4 +187,4 @@ def test_a_release_that_is_not_there_is_named(admin: Admin) -> None:
     answer = admin.deploy("--yes", "--image", "images/out/nothing")
 
     assert answer.code == 2, answer
-    assert answer.complaints[0] == "deploy: there is no release images/out/nothing"
+    assert answer.complaints[0] == "deploy: there is no image or release images/out/nothing"
