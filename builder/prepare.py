@@ -94,7 +94,8 @@ def prepare(recipe: Recipe, wanted: Wanted, inputs: Inputs, emit: Emit) -> Prepa
             "; ".join(summaries(judged.errors)),
             hint="exclude or change what is named, or build another format",
         )
-    for line in (*summaries(judged.findings), *map(unused, judged.unused)):
+    told = (*_idle(wanted, inputs), *summaries(judged.findings), *map(unused, judged.unused))
+    for line in told:
         emit(Notice(line))
     return prepared
 
@@ -113,6 +114,17 @@ def _prepared(recipe: Recipe, wanted: Wanted, inputs: Inputs, emit: Emit) -> Pre
 
 def _excluded(one: SourceSettings, recipe: Recipe, wanted: Wanted) -> Matcher:
     return matcher([*recipe.exclude, *one.exclude, *wanted.excludes])
+
+
+def _idle(wanted: Wanted, inputs: Inputs) -> Iterator[str]:
+    """Say which patterns of the command line leave nothing out: a slip, most likely.
+
+    Those of a recipe are not told: it may serve chroots that do not all have what it leaves out.
+    """
+    gone = [path for one in inputs.seen for path in one.excluded]
+    idle = [one for one in dict.fromkeys(wanted.excludes) if not any(map(matcher([one]), gone))]
+    if idle:
+        yield f"--exclude leaves nothing out: {listed([*map(os.fsencode, idle)])}"
 
 
 def judged_by(recipe: Recipe, prepared: Prepared, limits: Mapping[str, Limits]) -> Judged:

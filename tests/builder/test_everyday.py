@@ -156,6 +156,19 @@ def test_a_chroot_given_as_the_recipe_is_understood() -> None:
     assert "--source chroot" in done.stderr
 
 
+def test_an_exclude_that_leaves_nothing_out_is_told_each_time_unless_it_is_the_recipe_s(
+    here: Path,
+) -> None:
+    (here / "r.toml").write_text(RECIPE + 'exclude = ["var/absent/**"]\n')
+    slips = ("--exclude", "usr/libs/**", "--exclude", "*.pyc", "--exclude", "usr/libs/**")
+    for _ in range(2):  # the second time nothing is looked into
+        done = image("build", "r.toml", "--exclude", "usr/lib/big", *slips, "--cache", "known")
+        assert done.exit_code == 0, done.output
+        (told,) = (one for one in done.stderr.splitlines() if "leaves nothing out" in one)
+        assert '--exclude leaves nothing out: usr/libs/**, *.pyc"' in told
+    assert "leaves nothing out" not in image("build", "r.toml").stderr
+
+
 @pytest.fixture
 def two_releases(here: Path) -> Path:
     for version in ("1", "2"):
