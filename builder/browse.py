@@ -139,7 +139,7 @@ def _filled(folder: Path) -> Iterator[None]:
 
 def _make_empty(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        places.real(folder).mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise Refused(f"{folder} is not empty", hint="name a new folder")
     except OSError as error:

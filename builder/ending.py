@@ -70,8 +70,6 @@ def _fail_on_disk(error: OSError, *, as_json: bool) -> int:
     if error.filename is not None and error.errno in _UNUSABLE:
         refusal = ConfigError(f"{os.fsdecode(error.filename)}: {error.strerror}")
         return _fail(refusal, as_json=as_json)
-    if error.filename is None and error.errno == errno.ENOENT:  # so says os.getcwd() alone
-        return _fail(ConfigError("the folder in which this runs is gone"), as_json=as_json)
     return _bug()
 
 

@@ -82,13 +82,16 @@ def make_parent(parent: Path, sources: Iterable[Path]) -> None:
 
 def source_around(folder: Path, sources: Iterable[Path]) -> Path | None:
     """Return the source in which a folder lies, or would."""
-    whole = _real(folder)
-    return next((one for one in sources if whole.is_relative_to(_real(one))), None)
+    whole = real(folder)
+    return next((one for one in sources if whole.is_relative_to(real(one))), None)
 
 
-def _real(path: Path) -> Path:
-    """Return a path without symlinks; Path.resolve() does not survive one that leads to itself."""
-    return Path(os.path.realpath(path))
+def real(path: Path) -> Path:
+    """Return a whole path without symlinks; Path.resolve() survives none that leads to itself."""
+    try:
+        return Path(os.path.realpath(path))
+    except FileNotFoundError as error:  # so says os.getcwd(), of a path that is not whole
+        raise ConfigError("the folder in which this runs is gone") from error
 
 
 def _in_the_way(path: Path) -> str:

@@ -1,6 +1,5 @@
 """images/*.toml: what goes into an image, and how it is packed."""
 
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import (
 
 from builder.lint import Waivable, Waiver
 from builder.normalise import TIME_MAX_S, NewFile, OwnerRule, Rules, path_of
+from builder.places import real
 from slots.errors import ConfigError
 from slots.manifest import Codec, Format
 from slots.settings import config_error
@@ -276,7 +276,7 @@ def _placed(recipe: Recipe, folder: Path, name: str) -> Recipe:
 
 def recipe_of(source: Path) -> Recipe:
     """Return the recipe of a directory without one: as it is, nothing added."""
-    return Recipe(name=image_name(Path(os.path.realpath(source)).name), source=source)
+    return Recipe(name=image_name(real(source).name), source=source)
 
 
 def image_name(text: str) -> str:

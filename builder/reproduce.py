@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder.build import OUT, Built, Order, build
+from builder.places import real
 from slots.errors import BuildError
 from slots.events import Emit, step
 
@@ -16,11 +17,11 @@ def build_checked(order: Order, emit: Emit) -> Built:
     """Build without a cache, build again with other threads, and compare every file made."""
     order = replace(order, cache=None)
     built = build(order, emit)
-    place = (order.output or OUT).absolute()
+    place = order.output or OUT
     with (
         step(emit, "reproduce", built.release.label) as detail,
         tempfile.TemporaryDirectory(
-            dir=place if place.is_dir() else place.parent, prefix=".again-"
+            dir=real(place if place.is_dir() else place.parent), prefix=".again-"
         ) as folder,
     ):
         again = build(_second(order, built, Path(folder)), emit)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.globs import Matcher
+from builder.places import real
 from builder.stamps import STAMP_BYTES, stamp_of
 from slots.errors import BuildError, ConfigError
 
@@ -88,7 +89,7 @@ class Seen:
 def walk(source: Path, excluded: Matcher) -> Seen:
     """Visit every directory of a source, without recursion: trees may be deep."""
     root = _root(source)
-    source = source.resolve()  # a symlink to the chroot is the chroot, to every later look as well
+    source = real(source)  # a symlink to the chroot is the chroot, to every later look as well
     seen = Seen(source, root)
     top, mounts = os.fsencode(source), _mount_points(source)
     latest_ns = max(seen.root.st_mtime_ns, seen.root.st_ctime_ns)

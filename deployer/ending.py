@@ -16,7 +16,7 @@ from deployer.console import complain, print_json
 from deployer.documents import Document
 from deployer.rollout import Terminated, interruption_code
 from slots import failure
-from slots.errors import ConfigError, Exit, ProductError
+from slots.errors import Exit, ProductError
 
 BROKEN_PIPE = 141  # as a shell tells of who was ended by SIGPIPE
 _STDERR = 2
@@ -35,7 +35,7 @@ def run(name: str, command: Callable[[], int], *, as_json: bool = False) -> int:
         _complain(name, "interrupted", "")
         return _tell(failure.interruption("interrupted", code), code, as_json=as_json)
     except OSError as error:
-        return _fail_on_disk(name, error, as_json=as_json)
+        return _fail_on_disk(name, error)
     except Exception:  # noqa: BLE001 - a bug: its traceback is what we want to see
         return _bug(name)
     return code
@@ -46,13 +46,11 @@ def _fail(name: str, error: ProductError, *, as_json: bool) -> int:
     return _tell(failure.error(error), int(error.exit_code), as_json=as_json)
 
 
-def _fail_on_disk(name: str, error: OSError, *, as_json: bool) -> int:
-    """Tell of an output that fails, of a working folder that is gone; the rest is a bug."""
+def _fail_on_disk(name: str, error: OSError) -> int:
+    """Tell of an output that fails; the rest is a bug."""
     if error.errno == errno.EPIPE:
         _forget(sys.stdout)
         return BROKEN_PIPE
-    if error.filename is None and error.errno == errno.ENOENT:  # so says os.getcwd() alone
-        return _fail(name, ConfigError("the folder in which this runs is gone"), as_json=as_json)
     if error.errno not in UNWRITABLE:
         return _bug(name)
     _forget(sys.stdout)

@@ -82,7 +82,16 @@ def between(
     held, artefact = in_common(old, new, format_)
     releases.verify(new, frozenset({artefact.format}))
     made = difference(old, held, new, artefact)
-    return make(made, new.path(artefact), place or kept_at(out, made), emit)
+    return make(made, new.path(artefact), place or _keeping(out, made), emit)
+
+
+def _keeping(out: Path, made: Patch) -> Path:
+    try:
+        return kept_at(out, made)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make {out / FOLDER}: {error.strerror}", hint="name a file with -o"
+        ) from error
 
 
 def kept_at(out: Path, patch_: Patch) -> Path:

@@ -48,9 +48,9 @@ def find(wanted: str | None, out: Path, name: str | None = None) -> FoundRelease
     if not wanted.strip():
         raise ConfigError("--image is empty", hint=f"leave it out for the newest in {out}")
     path = _described(Path(wanted))
-    beside = path.with_name(path.name + f".{MANIFEST}")
-    if path.is_dir():
+    if path.is_dir():  # also one without a name of its own: `.`
         return FoundRelease(_read(path / MANIFEST), path)
+    beside = path.with_name(path.name + f".{MANIFEST}")
     if path.is_file() and path.name == MANIFEST:
         return FoundRelease(_read(path), path.parent)
     if path.is_file() and beside.is_file():
@@ -175,7 +175,7 @@ def _newest(out: Path, name: str | None) -> FoundRelease:
     manifests = _manifests(out)
     if not manifests:
         raise ConfigError(
-            f"there is no release in {out.absolute()}", hint="`image build` makes one there"
+            f"there is no release in {_whole(out)}", hint="`image build` makes one there"
         )
     if name is None:
         _refuse_several_names(out)
@@ -190,8 +190,15 @@ def _newest(out: Path, name: str | None) -> FoundRelease:
         if release.name == name:
             return FoundRelease(release, path.parent)
     raise ConfigError(
-        f"there is no release of {name} in {out.absolute()}", hint="name one with --image"
+        f"there is no release of {name} in {_whole(out)}", hint="name one with --image"
     )
+
+
+def _whole(out: Path) -> Path:
+    try:
+        return out.absolute()
+    except FileNotFoundError as error:  # so says os.getcwd()
+        raise ConfigError("the folder in which this runs is gone") from error
 
 
 def _refuse_several_names(out: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_path_that_cannot_be_is_told_in_one_line() -> None:
     ("refused", "says"),
     [
         (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), "/srv/x: Permission denied"),
-        (FileNotFoundError(errno.ENOENT, "No such file"), "the folder in which this runs is gone"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "/srv/x"), "/srv/x: Not a directory"),
     ],
 )
 def test_what_a_disk_refuses_is_json_too(
@@ -287,11 +287,20 @@ def test_what_a_disk_refuses_is_json_too(
 
 @pytest.mark.parametrize(
     ("package", "arguments"),
-    [("builder", ["build", "--source", "/bin"]), ("deployer", ["publish", "--to", "m"])],
+    [
+        ("builder", ["build", "--source", "/bin"]),
+        ("builder", ["build", "--source", "."]),
+        ("builder", ["lint", "."]),
+        ("builder", ["extract", "MADE", "."]),
+        ("deployer", ["publish", "--to", "m"]),
+    ],
 )
 def test_a_working_folder_that_is_gone_is_told(
-    tmp_path: Path, package: str, arguments: list[str]
+    chroot: Path, tmp_path: Path, package: str, arguments: list[str]
 ) -> None:
+    made = tmp_path / "made"
+    assert image("build", "--source", chroot, "--output", made).exit_code == 0
+    arguments = [str(made) if one == "MADE" else one for one in arguments]
     program = f"from {package}.start import main; main()"
     shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
     done = subprocess.run(
@@ -300,6 +309,16 @@ def test_a_working_folder_that_is_gone_is_told(
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "the folder in which this runs is gone" in done.stderr
+
+
+def test_what_is_missing_and_has_no_name_is_a_bug_and_not_where_we_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command() -> int:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    assert ending.run(command, as_json=False) == 1
+    assert "the traceback above is a bug" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("package", ["builder", "deployer"])

@@ -1,5 +1,6 @@
 """How a command ends: an error is one line and an exit code, a bug keeps its traceback."""
 
+import errno
 import json
 import signal
 
@@ -27,6 +28,16 @@ def test_a_bug_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert "internal error" in said
+
+
+def test_what_is_missing_and_has_no_name_is_a_bug_and_not_where_we_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command() -> int:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    assert run("deploy", command) == Exit.INTERNAL
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_an_interruption_is_told_and_has_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from deployer import memory
 from deployer.choice import NoPack
-from deployer.packs import FOLDER, KEPT, Pack, difference, make, provide, read
+from deployer.packs import FOLDER, KEPT, Pack, between, difference, make, provide, read
 from deployer.releases import FoundRelease, find
-from slots.errors import VerificationError
+from slots.errors import ConfigError, VerificationError
 from slots.events import Event, Finished, Started
 from slots.manifest import HEAD_BYTES, Artefact
 from slots.pack import parse_head
@@ -165,6 +165,16 @@ def test_a_folder_that_cannot_hold_packs_is_a_reason(out: Path, events: list[Eve
     found = provided(out, events)
     assert isinstance(found, NoPack)
     assert "a pack cannot be kept" in found.why
+
+
+def test_where_a_pack_that_is_asked_for_cannot_be_kept_is_one_line(
+    out: Path, events: list[Event]
+) -> None:
+    (out / FOLDER).write_text("in the way")
+    old, new = release(out, "1")[0], release(out, "2")[0]
+    with pytest.raises(ConfigError, match=r"cannot make .*/\.packs: File exists") as refused:
+        between(old, new, None, out, events.append)
+    assert "-o" in refused.value.hint
 
 
 def test_only_the_newest_packs_are_kept(out: Path, events: list[Event]) -> None:

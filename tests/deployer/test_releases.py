@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,16 @@ def test_a_single_image_file_has_its_description_beside_it(tmp_path: Path, out: 
 
 def test_an_artefact_in_its_release_s_folder_can_be_named(out: Path) -> None:
     assert find(str(out / "cgi-2/cgi.erofs"), out).only == "erofs"
+
+
+@pytest.mark.parametrize("wanted", [".", "/"])
+def test_a_folder_without_a_name_of_its_own_is_a_folder_like_any(out: Path, wanted: str) -> None:
+    with chdir(out / "cgi-2"):
+        if wanted == ".":
+            assert find(wanted, out).release.version == "2"
+        else:
+            with pytest.raises(ConfigError, match=r"there is no /release\.json"):
+                find(wanted, out)
 
 
 @pytest.mark.parametrize("wanted", ["cgi-9", "./cgi-1", "out/nothing"])
