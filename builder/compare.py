@@ -16,14 +16,14 @@ from pathlib import Path
 
 from builder import browse, mtree, places
 from builder.description import description, index_of, needed, specification_text
-from builder.diff import Difference, Travel, diff, travel
+from builder.diff import Difference, Sizes, Travel, diff, travel
 from builder.opened.image import OpenedImage
 from builder.opened.iso9660 import Iso9660Image
 from builder.opened.same import unequal
 from builder.tree import Kind, Node
 from slots.errors import Refused, VerificationError
 from slots.manifest import HEAD_BYTES, Artefact, Format
-from slots.pack import packed
+from slots.pack import packed, packed_head
 from slots.patch import patch, unit_of
 
 _HARD_LINKED = " inode="
@@ -163,10 +163,13 @@ def _travel(old_folder: Path, old: Artefact, new_folder: Path, new: Artefact) ->
         with path.open("rb") as file:
             pack = packed(made, lambda offset, length: os.pread(file.fileno(), length, offset))
             pack_bytes = sum(map(len, pack))
+            head_bytes = len(packed_head(file.read(HEAD_BYTES)))
+            file.seek(0)
             table = file.read(after.pieces[0].length) if new.format == "uzip" else None
     except OSError as error:
         raise Refused(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise VerificationError(f"{path} is not what its index says: {error}") from error
     table_bytes = None if table is None else len(gzip.compress(table, 9, mtime=0))
-    return travel(before, after, made, pack_bytes=pack_bytes, table_bytes=table_bytes)
+    sizes = Sizes(pack_bytes, head_bytes, table_bytes)
+    return travel(before, after, made, sizes)

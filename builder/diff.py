@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from builder.tree import order_key
 from slots.index import Index
-from slots.manifest import HEAD_BYTES
 from slots.patch import Patch
 
 Keywords = Mapping[str, str]
@@ -136,33 +135,38 @@ class Travel:
     copied_bytes: int
     literal_bytes: int  # what a pack holds, before it is packed
     pack_bytes: int
+    head_bytes: int  # gzipped, as it travels
     image_bytes: int  # the whole new image
 
     @property
     def total_bytes(self) -> int:
         """What would travel: the pack, and the head, which is in no pack."""
-        return self.pack_bytes + min(HEAD_BYTES, self.image_bytes)
+        return self.pack_bytes + self.head_bytes
 
 
-def travel(
-    old: Index, new: Index, made: Patch, *, pack_bytes: int, table_bytes: int | None
-) -> Travel:
-    """Hold two indexes against each other; `made` is their patch.
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What gzip makes of the parts of a new image."""
 
-    `table_bytes` is the packed size of the table of contents, which is the first piece of an image
-    that has one.
-    """
+    pack_bytes: int
+    head_bytes: int
+    table_bytes: int | None  # the first piece, if that is a table of contents
+
+
+def travel(old: Index, new: Index, made: Patch, sizes: Sizes) -> Travel:
+    """Hold two indexes against each other; `made` is their patch."""
     known = {piece.digest for piece in old.pieces}
-    pieces = new.pieces if table_bytes is None else new.pieces[1:]
+    pieces = new.pieces if sizes.table_bytes is None else new.pieces[1:]
     lacking = {piece.digest: piece.length for piece in pieces if piece.digest not in known}
     return Travel(
         len(lacking),
         sum(lacking.values()),
-        table_bytes or 0,
+        sizes.table_bytes or 0,
         len(made.moves),
         len(made.copies),
         made.copied_bytes,
         made.literal_bytes,
-        pack_bytes,
+        sizes.pack_bytes,
+        sizes.head_bytes,
         new.size_bytes,
     )

@@ -113,6 +113,7 @@ def _travel(one: Travel) -> Document:
         "copied_bytes": one.copied_bytes,
         "literal_bytes": one.literal_bytes,
         "pack_bytes": one.pack_bytes,
+        "head_bytes": one.head_bytes,
         "total_bytes": one.total_bytes,
         "image_bytes": one.image_bytes,
     }

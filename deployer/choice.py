@@ -40,14 +40,14 @@ class Choice:
 
     pack: PackFacts | None
     why: str
-    whole_bytes: int  # of the image that would travel without a pack
+    body_bytes: int  # of the image behind its head, that would travel without a pack
+    head_bytes: int  # as they travel either way
 
     @property
     def sends_bytes(self) -> int:
-        """How many bytes will travel, if nothing fails: of a pack and the head, or of the image."""
-        if self.pack is None:
-            return self.whole_bytes
-        return self.pack.size_bytes + min(HEAD_BYTES, self.pack.new.size_bytes)
+        """How many bytes will travel, if nothing fails: of the head, and of a pack or the image."""
+        body_bytes = self.body_bytes if self.pack is None else self.pack.size_bytes
+        return self.head_bytes + body_bytes
 
 
 def choose(
@@ -56,29 +56,33 @@ def choose(
     artefact: Artefact,
     offers: Offers,
     line_bytes_per_s: float = LINE_BYTES_PER_S,
+    *,
+    head_bytes: int = HEAD_BYTES,
 ) -> Choice:
-    """Choose the way of an image into a slot that is to be written."""
-    held, whole_bytes = state.status(target.other), _whole_bytes(state.status(target), artefact)
+    """Choose the way of an image into a slot that is to be written; its head travels either way."""
+    body_bytes = _body_bytes(state.status(target), artefact)
+    held = state.status(target.other)
     if held.holds is None or held.damaged:
-        return Choice(None, _without_old(held), whole_bytes)
+        return Choice(None, _without_old(held), body_bytes, head_bytes)
     match offers.get((held.holds.sha256, artefact.sha256)):
         case PackFacts() as pack:
             why_not = _unable(state, pack)
             if why_not:
-                return Choice(None, why_not, whole_bytes)
-            return _cheaper(pack, whole_bytes, line_bytes_per_s)
+                return Choice(None, why_not, body_bytes, head_bytes)
+            pays, why = _pays(pack, body_bytes, line_bytes_per_s)
+            return Choice(pack if pays else None, why, body_bytes, head_bytes)
         case NoPack(why):
-            return Choice(None, why, whole_bytes)
+            return Choice(None, why, body_bytes, head_bytes)
         case None:
-            return Choice(None, "no pack was made", whole_bytes)
+            return Choice(None, "no pack was made", body_bytes, head_bytes)
 
 
-def _whole_bytes(status: SlotStatus, artefact: Artefact) -> int:
-    """Return what is left to send of the whole image: a transfer that was cut goes on."""
+def _body_bytes(status: SlotStatus, artefact: Artefact) -> int:
+    """Return what is left to send behind an image's head: a transfer that was cut goes on."""
     left = status.written
-    if left is None or left.sha256 != artefact.sha256 or left.size_bytes <= HEAD_BYTES:
-        return artefact.size_bytes
-    return artefact.size_bytes - left.size_bytes + HEAD_BYTES
+    is_of_it = left is not None and left.sha256 == artefact.sha256
+    there = left.size_bytes if left is not None and is_of_it else 0
+    return artefact.size_bytes - max(HEAD_BYTES, there)
 
 
 def _without_old(held: SlotStatus) -> str:
@@ -101,18 +105,18 @@ def _unable(state: FrontendState, pack: PackFacts) -> str:
     return ""
 
 
-def _cheaper(pack: PackFacts, whole_bytes: int, line_bytes_per_s: float) -> Choice:
-    whole_s = whole_bytes / line_bytes_per_s
+def _pays(pack: PackFacts, body_bytes: int, line_bytes_per_s: float) -> tuple[bool, str]:
+    """Tell whether a pack is quicker, and why so."""
+    whole_s = body_bytes / line_bytes_per_s
     pack_s = predicted_s(pack, line_bytes_per_s)
     at = f"at {line_bytes_per_s * 8 / 1e6:g} Mbit/s"
     took = f"{counted(pack.moves, 'move')}, {pack_s:.1f} s instead of {whole_s:.1f} s {at}"
     if pack_s < whole_s:
-        return Choice(pack, took, whole_bytes)
-    why = f"a pack of {megabytes(pack.size_bytes)} would be slower, {took}"
-    return Choice(None, why, whole_bytes)
+        return True, took
+    return False, f"a pack of {megabytes(pack.size_bytes)} would be slower, {took}"
 
 
 def predicted_s(pack: PackFacts, line_bytes_per_s: float) -> float:
     """Return how long a pack takes, but for what the whole image takes as well."""
-    sent = (pack.size_bytes + HEAD_BYTES) / line_bytes_per_s
+    sent = pack.size_bytes / line_bytes_per_s
     return sent + pack.moves * MOVE_S + pack.copied_bytes / COPY_BYTES_PER_S

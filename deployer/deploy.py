@@ -185,7 +185,7 @@ def propose_for(
     """Plan for hosts that were asked already."""
     states, failures = probed.states, probed.failures
     made = _packs(fleet, wish, found, states, out)
-    replan = _planner(wish, found, out, _offers(made))
+    replan = _planner(wish, found, out, _offers(made), _heads(found))
     plans: dict[str, Plan] = {}
     refusals = [one for one in failures if one.exit_code is not Exit.UNREACHABLE]
     for host in fleet.hosts:
@@ -224,7 +224,7 @@ def _packs(
     made: dict[tuple[str, str], Pack | NoPack] = {}
     if found is None:
         return made
-    planned = _planner(wish, found, out, {})
+    planned = _planner(wish, found, out, {}, {})
     for host in fleet.hosts:
         if host.name not in states:
             continue
@@ -245,8 +245,19 @@ def _offers(made: Made) -> Offers:
     return {pair: one.facts if isinstance(one, Pack) else one for pair, one in made.items()}
 
 
+def _heads(found: FoundRelease | None) -> Mapping[str, int]:
+    """Return how many bytes the head of each artefact travels in, by the artefact's digest."""
+    if found is None:
+        return {}
+    return {one.sha256: len(releases.packed_head(found, one)) for one in found.artefacts}
+
+
 def _planner(
-    wish: Wish, found: FoundRelease | None, out: Path, offers: Offers
+    wish: Wish,
+    found: FoundRelease | None,
+    out: Path,
+    offers: Offers,
+    heads: Mapping[str, int],
 ) -> Callable[[Host], Replan]:
     """Return how this wish is planned on a frontend: for the proposal, and again under its lock."""
     if found is None:
@@ -260,6 +271,7 @@ def _planner(
         allow_bad=wish.allow_bad,
         restrict=found.only,
         offers=offers,
+        heads=heads,
         line_bytes_per_s=host.transfer.host_bandwidth or LINE_BYTES_PER_S,
         mirrors=host.transfer.mirrors if host.transfer.source == "http" else (),
         force_unmount=wish.force_unmount,

@@ -4,7 +4,7 @@ A plan is safe to cut anywhere: the slot that the link names is never written, a
 made from the state that a cut left, goes on from there (tests/deployer/simulator.py judges).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -21,7 +21,7 @@ from slots.actions import (
     Fill,
 )
 from slots.errors import LockedError, Refused
-from slots.manifest import Artefact, Release
+from slots.manifest import HEAD_BYTES, Artefact, Release
 from slots.slot import (
     FrontendState,
     GuardState,
@@ -85,6 +85,7 @@ def plan_deploy(
     allow_bad: bool = False,
     restrict: str | None = None,
     offers: Offers = MappingProxyType({}),
+    heads: Mapping[str, int] = MappingProxyType({}),
     line_bytes_per_s: float = LINE_BYTES_PER_S,
     mirrors: Sequence[str] = (),
     force_unmount: bool = False,
@@ -92,7 +93,8 @@ def plan_deploy(
     """Plan to serve a release from the wanted slot (None: the inactive one).
 
     `restrict` leaves one artefact to choose from: the format of the file that the admin named.
-    `offers` are the packs that are made, `line_bytes_per_s` is what the host's line carries.
+    `offers` are the packs that are made; `heads` how many bytes the head of an image travels in, by
+    the digest of the image; `line_bytes_per_s` is what the host's line carries.
     `mirrors` are where the host pulls from, if it does; they are told.
     `force_unmount` ends what still uses the slot that is to be written.
     """
@@ -109,7 +111,8 @@ def plan_deploy(
     status = state.status(target)
     if holds(status, image):
         return _serve(Goal.DEPLOY, slots, state, target, image)
-    choice = choose(state, target, artefact, offers, line_bytes_per_s)
+    head_bytes = heads.get(artefact.sha256, HEAD_BYTES)
+    choice = choose(state, target, artefact, offers, line_bytes_per_s, head_bytes=head_bytes)
     free = steps.free(slots, state, target, force=force_unmount)
     writing = steps.write(free, status, artefact, image, choice)
     plan = _serve(Goal.DEPLOY, slots, state, target, image, writing)
@@ -248,8 +251,8 @@ def _facts(state: FrontendState, plan: Plan) -> Iterator[str]:
 
 
 def _travels(plan: Plan, choice: Choice) -> str:
-    if choice.pack is None and choice.whole_bytes < plan.image.size_bytes:
-        return f"the last {megabytes(choice.whole_bytes)} of a cut transfer travel ({choice.why})"
+    if choice.pack is None and choice.body_bytes < plan.image.size_bytes - HEAD_BYTES:
+        return f"the last {megabytes(choice.sends_bytes)} of a cut transfer travel ({choice.why})"
     if choice.pack is None:
         return f"the whole image travels ({choice.why})"
     return (

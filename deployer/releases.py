@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from deployer import memory
+from slots import pack
 from slots.errors import ConfigError, VerificationError
 from slots.index import Index, from_lines
 from slots.manifest import HEAD_BYTES, Artefact, Release
@@ -139,6 +140,16 @@ def holding(out: Path, sha256: str) -> tuple[FoundRelease, Artefact] | None:
                 if artefact.sha256 == sha256:
                     return FoundRelease(release, path.parent), artefact
     return None
+
+
+def packed_head(found: FoundRelease, artefact: Artefact) -> bytes:
+    """Return the head of an artefact as it travels; raises VerificationError."""
+    path = found.path(artefact)
+    try:
+        with path.open("rb") as file:
+            return pack.packed_head(file.read(HEAD_BYTES))
+    except OSError as error:
+        raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _verify(path: Path, artefact: Artefact) -> None:

@@ -6,14 +6,15 @@ that nothing on the way of its bytes needs to be trusted.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO, RawIOBase
 from pathlib import Path
 
 from deployer.connection import Payload
 from deployer.frontend import Frontend, Heard, read_timeout_s
 from deployer.inventory import TransferSettings
-from deployer.releases import FoundRelease
+from deployer.releases import FoundRelease, packed_head
 from slots import answers, calls
 from slots.actions import Erase, Fill, Seal, Stage
 from slots.errors import HostError, ProductError, VerificationError
@@ -95,11 +96,11 @@ class Job:
         """What the inventory says of the way to this host."""
         return self.frontend.host.transfer
 
-    def image(self, action: Fill | Seal) -> Path:
-        """Return the file of an artefact."""
+    def release(self, action: Fill | Seal) -> FoundRelease:
+        """Return where the file of an artefact is."""
         if self.work.found is None:
             raise HostError(f"there is no file of {action.artefact.file} to send")
-        return self.work.found.path(action.artefact)
+        return self.work.found
 
     def pack(self, action: Stage) -> Path:
         """Return the file of a pack."""
@@ -141,8 +142,10 @@ class MirrorsError(HostError):
 def head(job: Job, action: Seal) -> Errand:
     """Send the head of an image, which is no part of a pack, and comes from no mirror."""
     call = calls.call(job.frontend.library, action, job.token)
-    size_bytes = min(HEAD_BYTES, action.artefact.size_bytes)
-    return _pushed(job, call, job.image(action), (0, size_bytes), "seal")
+    data = packed_head(job.release(action), action.artefact)
+    pieces = paced(BytesIO(data), len(data), _buckets(job), job.work.stop_point)
+    timeout_s = read_timeout_s(job.frontend.host, len(data))
+    return Errand(call, timeout_s, _counted(job, pieces), len(data))
 
 
 # --- pushed through the connection ---
@@ -166,7 +169,8 @@ def _push_image(job: Job, action: Fill, have: int) -> Errand:
     artefact = action.artefact
     call = calls.fill_call(job.token, action.slot, artefact, have)
     told = _went_on(have - HEAD_BYTES)
-    return _pushed(job, call, job.image(action), (have, artefact.size_bytes), "fill", told)
+    path = job.release(action).path(artefact)
+    return _pushed(job, call, path, (have, artefact.size_bytes), "fill", told)
 
 
 def _went_on(have: int) -> list[str]:
@@ -182,7 +186,7 @@ def _pushed(  # noqa: PLR0917 - a stream and where it goes
     return Errand(
         call,
         read_timeout_s(job.frontend.host, size_bytes),
-        _counted(job, pieces, step, told_from) if size_bytes else (),
+        _told(job, _counted(job, pieces), span[0] - told_from, step) if size_bytes else (),
         size_bytes,
         told=lambda _: list(told),
     )
@@ -194,22 +198,25 @@ def _buckets(job: Job) -> tuple[Bucket, ...]:
     return tuple(bucket for bucket in both if bucket is not None)
 
 
-def _counted(
-    job: Job, pieces: Iterator[tuple[int, memoryview]], step: str, told_from: int
-) -> Iterator[memoryview]:
-    """Yield the pieces, and tell how far the work is."""
-    told_at, name, end = 0.0, job.frontend.host.name, 0
-    for offset, piece in pieces:
+def _counted(job: Job, pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    """Yield the pieces, and count what was sent."""
+    for piece in pieces:
         yield piece
         job.work.tally.sent_bytes += len(piece)
-        end = offset + len(piece)
-        if step == "seal":
-            continue  # it may go ahead of its turn, and is small
+
+
+def _told(
+    job: Job, pieces: Iterable[memoryview], done_bytes: int, step: str
+) -> Iterator[memoryview]:
+    """Yield the pieces, and tell how far the work is."""
+    told_at, name = 0.0, job.frontend.host.name
+    for piece in pieces:
+        yield piece
+        done_bytes += len(piece)
         if time.monotonic() - told_at >= TELL_EVERY_S:
             told_at = time.monotonic()
-            job.frontend.emit(Progress(step, end - told_from, name))
-    if step != "seal":
-        job.frontend.emit(Progress(step, end - told_from, name))
+            job.frontend.emit(Progress(step, done_bytes, name))
+    job.frontend.emit(Progress(step, done_bytes, name))
 
 
 def stream(
@@ -218,27 +225,36 @@ def stream(
     end: int,
     buckets: tuple[Bucket, ...] = (),
     stop: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[int, memoryview]]:
-    """Yield the bytes of a file from `start` to `end`, each piece with its offset.
+) -> Iterator[memoryview]:
+    """Yield the bytes of a file from `start` to `end`.
 
     `stop` is called between pieces; it raises to end the work.
     """
-    slowest = min((bucket.bytes_per_s for bucket in buckets), default=PIECES_PER_S * READ_BYTES)
-    piece_bytes = max(1, min(READ_BYTES, slowest // PIECES_PER_S))
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(start)
-            while start < end:
-                stop()
-                piece = file.read(min(piece_bytes, end - start))
-                if not piece:
-                    raise VerificationError(f"{path} became shorter while it was sent")
-                for bucket in buckets:
-                    bucket.take(len(piece))
-                yield start, memoryview(piece)
-                start += len(piece)
+            yield from paced(file, end - start, buckets, stop)
+    except EOFError as error:
+        raise VerificationError(f"{path} became shorter while it was sent") from error
     except OSError as error:
         raise VerificationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def paced(
+    file: RawIOBase | BytesIO, n_bytes: int, buckets: Sequence[Bucket], stop: Callable[[], None]
+) -> Iterator[memoryview]:
+    """Yield so many bytes as fast as the buckets let them; EOFError if there are fewer."""
+    slowest = min((bucket.bytes_per_s for bucket in buckets), default=PIECES_PER_S * READ_BYTES)
+    piece_bytes = max(1, min(READ_BYTES, slowest // PIECES_PER_S))
+    while n_bytes:
+        stop()
+        piece = file.read(min(piece_bytes, n_bytes))
+        if not piece:
+            raise EOFError
+        for bucket in buckets:
+            bucket.take(len(piece))
+        yield memoryview(piece)
+        n_bytes -= len(piece)
 
 
 # --- pulled from mirrors ---

@@ -73,6 +73,12 @@ def packed(patch: Patch, read: Read) -> Iterator[bytes]:
     yield gzip.flush()
 
 
+def packed_head(head: bytes) -> bytes:
+    """Return the head of an image as it travels: it is in no pack."""
+    gzip = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+    return gzip.compress(head) + gzip.flush()
+
+
 def head_lines(patch: Patch) -> Iterator[str]:
     """Yield the head and the moves, a line at a time."""
     yield f"{MAGIC}\n"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deployer.packs import Pack, read
 from slots.manifest import HEAD_BYTES, Artefact, Release
+from slots.pack import packed_head
 from tests.bench import edits, peers, scratch, travel_peers
 from tests.bench.measure import Command, Usage, run
 from tests.bench.report import NOTHING, Line, Verdict, against, below, missing
@@ -25,9 +26,11 @@ def made(old: Path, new: Path, out: Path) -> tuple[Pack, Usage]:
     return read(out), usage
 
 
-def travels_mb(pack: Pack) -> float:
-    """Return all that is sent: the pack with its moves, and the head."""
-    return (pack.facts.size_bytes + HEAD_BYTES) / MB
+def travels_mb(pack: Pack, image: Path) -> float:
+    """Return all that is sent: the pack with its moves, and the head of the image."""
+    with image.open("rb") as file:
+        head = packed_head(file.read(HEAD_BYTES))
+    return (pack.facts.size_bytes + len(head)) / MB
 
 
 def artefact_of(image: Path) -> Artefact:
@@ -40,7 +43,7 @@ def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line
     """Hold the upgrade's pack against all other ways."""
     pack, usage = made(update.old, update.new, update.work / "upgrade.pack")
     replayed = replay(update.old, update.new, artefact_of(update.new), pack.path, pack.facts)
-    ours_mb, ours_s = travels_mb(pack), usage.cpu_s + replayed.cpu_s
+    ours_mb, ours_s = travels_mb(pack, update.new), usage.cpu_s + replayed.cpu_s
     moves = f"{pack.facts.moves:,} moves"
     for name, sent in travel_peers.all_of(update, peers.lacking):
         what = f"v1 → v2, all that travels ({moves}), uzip 64 KiB, zstd 9"
@@ -51,7 +54,7 @@ def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line
             if squashfs is not None:
                 other, _ = made(*squashfs, update.work / "squashfs.pack")
                 what = f"v1 → v2, all that travels ({other.facts.moves:,} moves), squashfs"
-                yield _beside(what, travels_mb(other), sent, name, SQUASHFS_AIM)
+                yield _beside(what, travels_mb(other, squashfs[1]), sent, name, SQUASHFS_AIM)
             yield _cpu(ours_s, sent, name)
         else:
             yield _beside(what, ours_mb, sent, name)
@@ -108,7 +111,7 @@ def single_edits(tree: Path, work: Path, options: tuple[str, ...], recipe: Path)
 def _edit_lines(name: str, old: Path, new: Path, out: Path) -> Iterable[Line]:
     pack, _ = made(old, new, out)
     what = f"edit, all that travels ({pack.facts.moves:,} moves): {name}"
-    yield below(what, travels_mb(pack), EDIT_MB, show="{:.2f} MB")
+    yield below(what, travels_mb(pack, new), EDIT_MB, show="{:.2f} MB")
     replayed = replay(old, new, artefact_of(new), pack.path, pack.facts)
     yield _replaying(f"the edit: {name}", pack, replayed, plain_dd(new), EDIT_REPLAY_S)
 

@@ -8,10 +8,11 @@ import pytest
 
 from builder import compare
 from builder.build import build
-from builder.diff import Travel, diff, travel
+from builder.diff import Sizes, Travel, diff, travel
 from slots.errors import Refused
 from slots.index import Index, Piece, from_lines
 from slots.manifest import Format
+from slots.pack import packed_head
 from slots.patch import Copy, Identity, Literal, Patch
 from tests.builder.command import image
 from tests.builder.conftest import order
@@ -47,11 +48,11 @@ def test_what_travels_is_each_new_piece_once_and_the_packed_table() -> None:
     old = index("t1", "a", "b")
     new = index("t2", "a", "c", "c", "d", "b")
     made = Patch(1, Identity("", 30), Identity("", 60), (Copy(0, 7), Literal(7, 53)))
-    with_table = travel(old, new, made, pack_bytes=55, table_bytes=4)
-    assert with_table == Travel(2, 20, 4, 2, 1, 7, 53, 55, 60)
-    assert with_table.total_bytes == 55 + 60, "the pack, and the head"
-    without = travel(old, new, made, pack_bytes=55, table_bytes=None)
-    assert without == Travel(3, 30, 0, 2, 1, 7, 53, 55, 60)
+    with_table = travel(old, new, made, Sizes(55, 6, 4))
+    assert with_table == Travel(2, 20, 4, 2, 1, 7, 53, 55, 6, 60)
+    assert with_table.total_bytes == 55 + 6, "the pack, and the head"
+    without = travel(old, new, made, Sizes(55, 6, None))
+    assert without == Travel(3, 30, 0, 2, 1, 7, 53, 55, 6, 60)
 
 
 @pytest.fixture
@@ -147,7 +148,10 @@ def test_what_would_travel_is_told_from_the_indexes(
     table = new.read_bytes()[: after[0].length]
     assert answer["bytes"]["uzip"]["piece_bytes"] == sum(lacking.values())
     assert answer["bytes"]["uzip"]["table_bytes"] == len(gzip.compress(table, 9, mtime=0))
-    assert answer["bytes"]["uzip"]["total_bytes"] == answer["bytes"]["uzip"]["pack_bytes"] + 65_536
+    assert answer["bytes"]["uzip"]["head_bytes"] == len(packed_head(new.read_bytes()[:65_536]))
+    assert answer["bytes"]["uzip"]["total_bytes"] == (
+        answer["bytes"]["uzip"]["pack_bytes"] + answer["bytes"]["uzip"]["head_bytes"]
+    )
     assert 0 < answer["bytes"]["uzip"]["pack_bytes"] < answer["bytes"]["uzip"]["image_bytes"]
     assert 0 < answer["bytes"]["uzip"]["copies"] <= answer["bytes"]["uzip"]["moves"]
 

@@ -33,8 +33,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_stream_is_the_part_of_the_file_that_is_asked_for(file: Path) -> None:
     pieces = list(stream(file, 1000, 900_000))
-    assert b"".join(piece for _, piece in pieces) == file.read_bytes()[1000:900_000]
-    assert pieces[0][0] == 1000
+    assert b"".join(pieces) == file.read_bytes()[1000:900_000]
 
 
 def test_a_file_that_becomes_shorter_ends_the_stream(file: Path) -> None:

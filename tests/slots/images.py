@@ -10,6 +10,7 @@ import pytest
 
 from slots.actions import Prove
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES, Artefact, Format
+from slots.pack import packed_head
 from slots.slot import SlotName
 
 MAGIC: dict[Format, tuple[int, bytes]] = {
@@ -28,7 +29,8 @@ class Image(NamedTuple):
 
     @property
     def head(self) -> bytes:
-        return self.data[:HEAD_BYTES]
+        """Return the head as it travels."""
+        return packed_head(self.data[:HEAD_BYTES])
 
     @property
     def body(self) -> bytes:

@@ -91,9 +91,10 @@ need_written() { # SHA256 OFFSET: so much of that image is in the slot
     [ "$2" -le "$written" ] || refuse "slot $SLOT: $written bytes of the image are there, not $2"
 }
 
-verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the first 64 KiB
+verb_seal() { # TOKEN A|B RELEASE FORMAT SIZE SHA256 HEAD_SHA256: payload = the first 64 KiB, gzipped
     own_slot "$1" "$2" "$5"
-    dd ibs="$PAGE_BYTES" obs="$HEAD_BYTES" count=16 iflag=fullblock <&3 >"$scratch.head" 2>/dev/null \
+    { gzip -dc <&3 | dd ibs="$PAGE_BYTES" obs="$HEAD_BYTES" count=16 iflag=fullblock; } \
+        >"$scratch.head" 2>/dev/null \
         || fail "slot $SLOT: cannot keep the head in $RECORDS"
     payload_ended || fail "slot $SLOT: $why_not"
     [ "$(sha256 <"$scratch.head")" = "$7" ] || mismatch \

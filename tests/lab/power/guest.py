@@ -24,6 +24,7 @@ from slots.actions import (
 from slots.calls import call, fill_call, lock_call, stage_call
 from slots.linux import Linux
 from slots.manifest import HEAD_BYTES, Artefact, Release
+from slots.pack import packed_head
 from slots.scripts import guard_payload, library, script, slotctl
 from slots.slot import InnerMount, MountKind, Slot, SlotName, SlotSet, Verdict
 from tests.lab.chroot import build
@@ -169,7 +170,7 @@ def _add_scripts(root: Path, made: dict[str, Image]) -> None:
     for version, image in made.items():
         artefact, release = image.artefact, image.found.release
         data = image.found.path(artefact).read_bytes()
-        (payloads / f"{version}.head").write_bytes(data[:HEAD_BYTES])
+        (payloads / f"{version}.head").write_bytes(packed_head(data[:HEAD_BYTES]))
         (payloads / f"{version}.body").write_bytes(data[HEAD_BYTES:])
         before = made[VERSIONS[VERSIONS.index(version) - 1]]
         pack = payloads / f"{version}.pack"

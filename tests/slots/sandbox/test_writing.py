@@ -1,5 +1,6 @@
 """What is written into a slot of a sandbox, and what is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from slots import answers
 from slots.actions import Erase, Fill, Flip, Mount, Seal, Unmount
 from slots.errors import HostError, VerificationError
 from slots.manifest import HEAD_BYTES
+from slots.pack import packed_head
 from slots.slot import DeviceKind, SlotState
 from tests.slots import images
 from tests.slots.hosts import Host, write
@@ -94,9 +96,22 @@ def test_a_slot_that_was_not_erased_is_not_filled(host: Host, tmp_path: Path) ->
     assert host.probe().status(A).proof is not None
 
 
-def test_a_head_that_was_damaged_on_the_way_is_not_written(host: Host) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda head: packed_head(bytes((head[0] ^ 1,)) + head[1:]),
+        lambda head: packed_head(head[:-1]),
+        lambda head: packed_head(head)[:-20],
+        lambda head: b"x" + packed_head(head)[1:],
+        lambda head: head,
+        lambda _: b"",
+    ],
+)
+def test_a_head_that_was_damaged_on_the_way_is_not_written(
+    host: Host, damage: Callable[[bytes], bytes]
+) -> None:
     image = images.with_magic("uzip", 300_000)
-    head = bytes((image.head[0] ^ 1,)) + image.head[1:]
+    head = damage(image.data[:HEAD_BYTES])
     with host.lock() as token:
         host.do(Erase(A), token)
         host.do(Fill(A, image.artefact), token, image.body)
