@@ -1,5 +1,6 @@
 """A rollout whose bytes come from mirrors, from the command line to a sandbox frontend."""
 
+import json
 import os
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 from slots.manifest import HEAD_BYTES, Release
 from tests.deployer.conftest import AdminBox
 from tests.slots.mirrors import closed_port, mirror
+from tests.slots.patches import noise
 
 
 def test_hosts_pull_what_a_mirror_has_and_say_why_one_has_not(admin_box: AdminBox) -> None:
@@ -86,3 +88,28 @@ def test_a_second_run_pulls_only_what_a_cut_one_left(admin_box: AdminBox) -> Non
         assert done in said, said
         assert f"went on behind {had - HEAD_BYTES} bytes of a cut transfer" in said
         assert admin_box.served("www2") == "cut"
+
+
+def test_a_pack_that_no_mirror_gives_is_pushed_and_not_the_whole_image(
+    admin_box: AdminBox,
+) -> None:
+    ballast = noise(11, 900_000)
+    only = ("--yes", "--json", "--hosts", "www2")
+    folder = admin_box.release("first", ballast=ballast)
+    assert admin_box.deploy("--image", str(folder), *only).status == 0
+    folder = admin_box.release("second", ballast=ballast + b"more")
+    dead = f"http://127.0.0.1:{closed_port()}/slots"
+    table = f'[transfer]\nsource = "http"\nmirrors = "{dead}"\nfallback_to_ssh = true\n'
+    (admin_box.folder / "mirrors.toml").write_text(table + admin_box.inventory.read_text())
+    ran = admin_box.deploy("--image", str(folder), *only, "--inventory", "mirrors.toml")
+    assert ran.status == 0, ran.stderr
+    assert "no mirror gave the pack" in ran.stderr
+    assert "it travels through ssh" in ran.stderr
+    result = json.loads(ran.stdout)
+    (host,) = result["hosts"]
+    assert host["plan"]["way"] == "pack"
+    # The head goes ahead of its turn: with the pull that fails, and with the push.
+    sent_bytes = host["plan"]["sends_bytes"]
+    assert host["travelled_bytes"] in {sent_bytes, sent_bytes + HEAD_BYTES}
+    assert sent_bytes < result["whole_bytes"] / 3
+    assert admin_box.served("www2") == "second"
