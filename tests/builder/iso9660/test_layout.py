@@ -148,7 +148,7 @@ def test_more_directories_than_a_path_table_numbers_are_written_without_them(
 
 BAD = {
     "a name of 256 bytes": file(b"/" + b"n" * 256),
-    "40000 links": file(b"/linked", b"x")._replace(links=40_000),
+    "32768 links": file(b"/linked", b"x")._replace(links=32_768),
     "owner 4294967296:0": file(b"/owned")._replace(uid=2**32),
     "a file of 4294967296 bytes": file(b"/huge")._replace(size=2**32),
     "a symlink target of 1024 bytes": symlink(b"/long", b"t" * 1024),

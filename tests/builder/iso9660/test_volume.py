@@ -1,5 +1,7 @@
 """Whole volumes, read back by the judge."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,6 +60,22 @@ def test_names_of_one_hard_linked_file_share_one_extent(parameters: Parameters) 
     a, b = (entry for entry in volume.walk() if entry.path)
     assert (a.block, a.links) == (b.block, 2)
     assert a.block > 0
+
+
+@BOTH
+def test_serial_numbers_tell_every_two_files_apart(parameters: Parameters) -> None:
+    folders = [directory(b"/%d" % number) for number in range(40)]
+    empty = [file(b"%b/empty %d" % (one.path, n)) for one in folders for n in range(30)]
+    full = [file(b"%b/full %d" % (one.path, n), b"x") for one in folders for n in range(9)]
+    data = volume_of(plan_layout(tree_of([*folders, *empty, *full]), parameters))
+    serials = {
+        int.from_bytes(found[1], "little")
+        for found in re.finditer(rb"PX\x2c\x01.{32}(.{4})", data, re.DOTALL)
+    }
+    assert len(serials) == 1 + len(folders) + len(empty) + len(full)
+    extents = {one for one in serials if one < 2**31}  # those without one are kept apart from them
+    assert len(extents) == 1 + len(folders) + len(full)
+    assert max(extents) < len(data) // 2048
 
 
 @BOTH
