@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from builder import places, restore
-from builder.description import description
 from builder.hardlinks import first_files
 from builder.names import listed, shown, text
 from builder.opened import iso9660
@@ -35,17 +34,12 @@ def opened(path: Path) -> Iterator[OpenedImage]:
             file = stack.enter_context(path.open("rb"))
             head = file.read(40_000)
         except IsADirectoryError as error:
-            raise ConfigError(f"{path} is a folder, not an image", hint=_images_in(path)) from error
+            raise ConfigError(
+                f"{path} is a folder, not an image", hint="name an image, or a release"
+            ) from error
         except OSError as error:
             raise ConfigError(f"cannot read the image {path}: {error.strerror}") from error
         yield _opened(path, file, head, stack)
-
-
-def _images_in(folder: Path) -> str:
-    """Return which images to name instead of the release's folder."""
-    found = description(folder)
-    names = [str(folder / one.file) for one in found.artefacts] if found else []
-    return f"name an image in it: {' or '.join(names)}" if names else "name an image"
 
 
 def _opened(path: Path, file: BinaryIO, head: bytes, stack: ExitStack) -> OpenedImage:

@@ -330,7 +330,11 @@ def _diff(
 @app.command("lint", short_help="What is wrong with a tree, before it is built.")
 def _lint(
     path: Annotated[
-        Path | None, typer.Argument(help="A directory or an image; default: the recipe's sources.")
+        str | None,
+        typer.Argument(
+            help="A directory, an image or a release (see `image info`); default: the recipe's "
+            "sources."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Its rules and waivers count, as in a build.")
@@ -347,12 +351,14 @@ def _lint(
     image lint /webroot/cgi
     image lint --recipe images/cgi.toml
     image lint images/out/cgi-1/cgi-1.uzip
+    image lint cgi-1
     """
     options = checked(format=list(dict.fromkeys(formats or [])))
-    if path is not None and (not path.is_dir() or (path / MANIFEST).is_file()):
-        judged = _judged_image(path, None if recipe is None else read_recipe(recipe))
+    place = None if path is None else named.place(path, OUT)
+    if place is not None and (not place.is_dir() or (place / MANIFEST).is_file()):
+        judged = _judged_image(place, None if recipe is None else read_recipe(recipe))
     else:
-        judged = _judged_source(_recipe(recipe, path), options)
+        judged = _judged_source(_recipe(recipe, place), options)
     if as_json:
         console.say_json(documents.lint(judged))
     else:
@@ -361,10 +367,13 @@ def _lint(
         raise typer.Exit(int(Exit.BUILD))
 
 
-def _judged_image(path: Path, recipe: Recipe | None) -> lint.Judged:
+def _judged_image(place: Path, recipe: Recipe | None) -> lint.Judged:
+    """Judge an image; one of a release by the limits of all that hold the same tree."""
+    path = named.first_image(place)
+    release = description(place) if place != path else None
     with browse.opened(path) as image:
-        name = image.facts().format
-        found = lint.lint(image.tree(), {name: FORMATS[name].limits})
+        names = [one.format for one in release.artefacts] if release else [image.facts().format]
+        found = lint.lint(image.tree(), {name: FORMATS[name].limits for name in names})
     return lint.judge(found, () if recipe is None else recipe.waivers)
 
 

@@ -24,7 +24,11 @@ def place(wanted: str, out: Path) -> Path:
 
 def image(wanted: str, out: Path) -> Path:
     """Return the image that is wanted; of a release its first, for all hold the same tree."""
-    path = place(wanted, out)
+    return first_image(place(wanted, out))
+
+
+def first_image(path: Path) -> Path:
+    """Return the first image of a release's folder or description; any other path as it is."""
     if path.is_dir() or path.name == MANIFEST:
         found = description(path)
         if found is not None:

@@ -185,7 +185,8 @@ def test_a_release_is_named_as_deploy_names_it(wanted: str) -> None:
     first = image("info", "images/out/cgi-2/cgi-2.uzip").stdout
     assert image("info", name).stdout == first
     assert image("ls", name).stdout == image("ls", "images/out/cgi-2/cgi-2.iso").stdout
-    for command in (["verify", name], ["diff", "cgi-1", name], ["extract", name, "new"]):
+    verbs = (["verify", name], ["diff", "cgi-1", name], ["extract", name, "new"], ["lint", name])
+    for command in verbs:
         done = image(*command)
         assert done.exit_code == 0, done.output
 
@@ -206,7 +207,7 @@ def test_a_newest_release_that_cannot_be_read_is_named_and_none_stands_in_for_it
 
 @pytest.mark.usefixtures("two_releases")
 @pytest.mark.parametrize("wanted", ["cgi-9", "./cgi-1", "elsewhere/cgi-1"])
-@pytest.mark.parametrize("command", ["info", "ls", "verify", "diff"])
+@pytest.mark.parametrize("command", ["info", "ls", "verify", "diff", "lint"])
 def test_what_no_path_and_no_release_is_called_is_told(command: str, wanted: str) -> None:
     done = image(command, wanted, *(["cgi-1"] if command == "diff" else []))
     assert done.exit_code == 2
