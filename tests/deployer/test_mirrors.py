@@ -108,8 +108,6 @@ def test_a_pack_that_no_mirror_gives_is_pushed_and_not_the_whole_image(
     result = json.loads(ran.stdout)
     (host,) = result["hosts"]
     assert host["plan"]["way"] == "pack"
-    # The head goes ahead of its turn: with the pull that fails, and with the push.
-    sent_bytes = host["plan"]["sends_bytes"]
-    assert host["travelled_bytes"] in {sent_bytes, sent_bytes + HEAD_BYTES}
-    assert sent_bytes < result["whole_bytes"] / 3
+    # More than planned: the head goes ahead of its turn, with the pull that fails and the push.
+    assert host["plan"]["sends_bytes"] <= host["travelled_bytes"] < result["whole_bytes"] / 3
     assert admin_box.served("www2") == "second"
