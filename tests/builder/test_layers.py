@@ -94,10 +94,21 @@ def test_hard_links_of_different_sources_are_different_files(tmp_path: Path) -> 
     assert {nodes[path].links for path in (b"/a", b"/b", b"/c", b"/e")} == {2}
 
 
+def test_a_name_that_is_replaced_is_no_longer_one_of_its_file(tmp_path: Path) -> None:
+    one, two = _source(tmp_path / "one", a="1"), _source(tmp_path / "two", a="2")
+    os.link(one / "a", one / "b")
+    nodes = {node.path: node for node in _lay(one, two).tree}
+    assert {(nodes[path].group, nodes[path].links) for path in (b"/a", b"/b")} == {(None, 1)}
+
+
 def test_a_change_in_any_source_is_found(tmp_path: Path) -> None:
     one, two = _source(tmp_path / "one", a="1"), _source(tmp_path / "two", b="2")
     laid = _lay(one, two)
     laid.recheck()
     (one / "a").write_text("more")
     with pytest.raises(BuildError, match="changed while the image was built: /a"):
+        laid.recheck()
+    laid = _lay(one, two)
+    (two / "b").write_text("more")
+    with pytest.raises(BuildError, match="changed while the image was built: /b"):
         laid.recheck()

@@ -37,6 +37,8 @@ def test_an_epoch_clamps_later_times_and_leaves_earlier_ones() -> None:
     assert [nodes[path].mtime_s for path in (b"", b"/etc", b"/etc/motd", b"/run")] == [
         50, 55, 0, 55,
     ]  # fmt: skip
+    nodes, _ = _normal(Rules(epoch_s=2**33))
+    assert nodes[b"/run"].mtime_s == TIME_MAX_S
 
 
 def test_missing_mount_points_are_made_with_their_parents_and_said() -> None:
