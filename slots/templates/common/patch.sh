@@ -32,15 +32,6 @@ verb_patch() { # TOKEN A|B SIZE SHA256 OLD-SHA256 PACK-SHA256
     say patched "$moves"
 }
 
-# To open one end waits for the other, and in busybox and mksh a child that ends meanwhile breaks
-# that off: so both ends are open before anybody is born who uses them.
-open_pipe() { # NAME: a new pipe; 6 reads from it, 7 writes into it
-    mkfifo -- "$scratch.$1" || fail "cannot make a pipe in $RECORDS"
-    exec 8<>"$scratch.$1"
-    exec 6<"$scratch.$1"
-    exec 7>"$scratch.$1" 8<&-
-}
-
 other_slot() { # OLD-SHA256: sets old_device and old_bytes, if the slot beside holds that image
     old_for=$SLOT
     slot_beside

@@ -81,9 +81,38 @@ inspect() { # sets STATE, head_sha256, head_format
     fi
 }
 
+# To open one end waits for the other, and in busybox and mksh a child that ends meanwhile breaks
+# that off: so both ends are open before anybody is born who uses them.
+open_pipe() { # NAME: a pipe that nobody uses; 6 reads from it, 7 writes into it
+    [ -p "$scratch.$1" ] || mkfifo -- "$scratch.$1" || fail "cannot make a pipe in $RECORDS"
+    exec 8<>"$scratch.$1"
+    exec 6<"$scratch.$1"
+    exec 7>"$scratch.$1" 8<&-
+}
+
+# A dd may outlive its script, and then the writer's claim must name it. So it begins at a word that
+# comes once it is named; if the script dies before, the pipe ends without one, and nothing is written.
+write_slot() { # DD-OPERANDS...: from the payload, unless they say if=; what dd said is in $scratch.dd
+    open_pipe gate
+    (
+        trap - EXIT HUP INT PIPE TERM
+        exec 7>&- # behind the list mksh would keep a copy of it, and wait for itself
+        IFS= read -r gate_word <&6 && [ "$gate_word" = named ] || exit 1
+        exec dd "$@" conv=notrunc,fsync of="$DEVICE" 6<&-
+    ) <&3 2>"$scratch.dd" 4>&- &
+    child=$!
+    note_child
+    echo named >&7
+    exec 6<&- 7>&-
+    write_status=0
+    wait "$child" || write_status=$?
+    child=''
+    return "$write_status"
+}
+
 copy_pages() { # SOURCE SKIP COUNT: pages of a head to the same place of the slot
-    try dd if="$1" of="$DEVICE" bs="$PAGE_BYTES" skip="$2" seek="$2" count="$3" conv=notrunc,fsync \
-        || fail "slot $SLOT: cannot write $DEVICE: $said"
+    write_slot if="$1" bs="$PAGE_BYTES" skip="$2" seek="$2" count="$3" \
+        || fail "slot $SLOT: cannot write $DEVICE: $(cat "$scratch.dd")"
 }
 
 receive() { # BLOCK-BYTES COUNT AT: exactly so much of the payload into the slot; or why_not
@@ -93,13 +122,10 @@ receive() { # BLOCK-BYTES COUNT AT: exactly so much of the payload into the slot
     [ "$1" != "$HEAD_BYTES" ] || [ -z "$large_writes" ] \
         || receive_to="obs=$LARGE_BYTES seek=$3 oflag=direct,seek_bytes"
     # shellcheck disable=SC2086 # words
-    dd ibs="$1" $receive_to count="$2" iflag=fullblock conv=notrunc,fsync of="$DEVICE" \
-        <&3 2>"$scratch.dd" 4>&- &
-    child=$!
-    note_child
-    why_not="cannot write $DEVICE: "
-    wait "$child" || { child=; why_not=$why_not$(cat "$scratch.dd"); return 1; }
-    child=''
+    write_slot ibs="$1" $receive_to count="$2" iflag=fullblock || {
+        why_not="cannot write $DEVICE: $(cat "$scratch.dd")"
+        return 1
+    }
     ! grep -q "^$2+0 records in" "$scratch.dd" || return 0
     received=$(sed -n 's/^\([0-9]*\)+[01] records in.*/\1/p' "$scratch.dd")
     why_not="the payload was cut behind block ${received:-0} of $2"

@@ -12,7 +12,7 @@ from slots.actions import Erase, Fill, Seal
 from slots.errors import LockedError, LockLostError
 from tests.slots import images
 from tests.slots.guards import ended, until
-from tests.slots.hosts import Host, wait_until_gone
+from tests.slots.hosts import DEADLINE_S, Host, wait_until_gone
 from tests.slots.sandbox.frontend import A
 
 
@@ -149,11 +149,30 @@ def test_a_writer_whose_shell_was_killed_lives_while_its_dd_does(host: Host) -> 
             while not note.exists() or "child=" not in note.read_text():
                 pass
             fields = dict(line.split("=", 1) for line in note.read_text().splitlines())
+            until(
+                lambda: Path(f"/proc/{fields['child']}/comm").read_text() in {"dd\n", "busybox\n"}
+            )
             killed(int(fields["pid"]))
             assert host.do(Erase(A), token).status == 22
             assert hanging.stdin is not None
             hanging.stdin.close()
             wait_until_gone(int(fields["child"]))
+        assert host.do(Erase(A), token).status == 0
+
+
+def test_a_dd_that_no_claim_names_yet_writes_nothing(host: Host, shell: str) -> None:
+    host.shell = shell
+    image = images.with_magic("uzip", 400_000)
+    with host.lock() as token:
+        host.do(Erase(A), token)
+        before = Path(host.slots.slots[0].device).read_bytes()
+        # Killed where it would name its dd, just behind the birth of that.
+        killed_there = 'note_child() { kill -KILL "$$"; }\n'
+        call = killed_there + calls.call(host.platform, Fill(A, image.artefact), token)
+        with host.start(call, secrets.token_hex(8), platform=host.platform) as cut:
+            _, said = cut.communicate(image.body, timeout=DEADLINE_S)  # until the last has ended
+        assert cut.returncode == -signal.SIGKILL, said
+        assert Path(host.slots.slots[0].device).read_bytes() == before
         assert host.do(Erase(A), token).status == 0
 
 
