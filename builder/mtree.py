@@ -27,6 +27,24 @@ _Value = TypeVar("_Value")
 USERS, GROUPS = {"root": 0}, {"root": 0, "wheel": 0}
 """Names that every chroot means alike, whether its own files say so or not."""
 
+_TELLING = frozenset(
+    [
+        "type",
+        "mode",
+        "uid",
+        "gid",
+        "uname",
+        "gname",
+        "time",
+        "link",
+        "device",
+        "inode",
+        "optional",
+        "nochange",
+    ]
+)
+"""Keywords that change something of an entry."""
+
 _LINES_AT_ONCE = 4096
 
 _PLAIN = frozenset(
@@ -212,6 +230,15 @@ def _path(word: str, here: list[bytes], where: str) -> bytes:
     if any(part == b".." or b"/" in part for part in parts):
         raise ConfigError(f"{where}: {word} leaves the root")
     return b"".join(b"/" + part for part in parts)
+
+
+def check_tells(entries: Iterable[Described], where: str) -> None:
+    """Refuse a file that tells nothing of any entry: any text parses, as names without keywords."""
+    if not any(_TELLING & entry.keywords.keys() for entry in entries):
+        raise ConfigError(
+            f"{where} is no mtree specification: it tells owner, mode, time or type of no entry",
+            hint="give a METALOG, what `mtree -c` prints, or the tree.mtree of a release",
+        )
 
 
 def is_metalog(text: str) -> bool:

@@ -156,8 +156,10 @@ def _overrides(
     """Return what the mtree file says; what it says of what is left out does not count."""
     where, text = str(wanted.mtree or recipe.mtree), specification.decode(errors="surrogateescape")
     text = text.replace("\r\n", "\n")
+    entries = mtree.parse(text.split("\n"), where)
+    mtree.check_tells(entries, where)
     said = mtree.overrides(
-        mtree.parse(text.split("\n"), where),
+        entries,
         where,
         mtree.USERS | _owners(laid.tree, b"/etc/passwd"),
         mtree.GROUPS | _owners(laid.tree, b"/etc/group"),

@@ -173,6 +173,26 @@ def test_an_mtree_file_gives_owners_and_devices(chroot: Path, tmp_path: Path) ->
     assert (null.kind, null.major, null.minor, null.mode) == ("char", 1, 300, 0o666)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"root:x:0:0:root:/root:/bin/sh\n",
+        b'name = "cgi"\nlevel = 3\n',
+        b"\x96\x89\x00\n\xa8=\n",
+    ],
+    ids=["empty", "passwd", "recipe", "bytes"],
+)
+def test_a_file_that_is_no_mtree_specification_is_refused(
+    chroot: Path, tmp_path: Path, content: bytes
+) -> None:
+    spec = tmp_path / "spec"
+    spec.write_bytes(content)
+    with pytest.raises(ConfigError, match="spec is no mtree specification"):
+        build(replace(order(chroot, tmp_path / "image"), mtree=spec), lambda _event: None)
+    assert not (tmp_path / "image").exists()
+
+
 @pytest.mark.parametrize("format_", ["uzip", "squashfs"])
 def test_a_file_that_changes_while_it_is_read_fails_the_build_by_name(
     chroot: Path, tmp_path: Path, format_: Format
