@@ -137,4 +137,6 @@ def _make_empty(folder: Path) -> None:
         if any(folder.iterdir()):
             raise Refused(f"{folder} is not empty", hint="name a new folder")
     except OSError as error:
-        raise Refused(f"cannot make {folder}: {error.strerror}") from error
+        raise Refused(
+            f"cannot make {folder}: {error.strerror}", hint="name a new folder elsewhere"
+        ) from error

@@ -107,7 +107,7 @@ def test_an_image_is_listed_shown_and_described(built: Path) -> None:
         (["cat", "{}", "/etc"], "/etc is no file but of type dir"),
         (["cat", "{}", "/bin/also"], "/bin/also is a symlink to sh"),
         (["ls", "{}", "/gone"], "no such entry"),
-        (["extract", "{}", "{}"], "cannot make"),
+        (["extract", "{}", "{}"], "name a new folder elsewhere"),
         (["info", "/nothing"], "there is no image or release /nothing"),
         (["info", "/bin/sh"], "is no image that is known"),
     ],
