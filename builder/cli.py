@@ -38,6 +38,7 @@ app = typer.Typer(
 Image = Annotated[
     str,
     typer.Argument(
+        metavar="IMAGE",
         help="A uzip, iso9660, squashfs or erofs image; or a release, of which it is the first: "
         "its folder, or its NAME-VERSION, NAME or id in images/out.",
     ),
@@ -45,7 +46,8 @@ Image = Annotated[
 Release = Annotated[
     str,
     typer.Argument(
-        help="An image, or a release: its folder, or its NAME-VERSION, NAME or id in images/out."
+        metavar="IMAGE",
+        help="An image, or a release: its folder, or its NAME-VERSION, NAME or id in images/out.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")]
@@ -103,7 +105,10 @@ def _image(
 def _build(
     recipe: Annotated[
         Path | None,
-        typer.Argument(help=f"A recipe (TOML). Default: {DEFAULT_RECIPE}, or none with --source."),
+        typer.Argument(
+            metavar="RECIPE",
+            help=f"A recipe (TOML). Default: {DEFAULT_RECIPE}, or none with --source.",
+        ),
     ] = None,
     source: Annotated[
         Path | None, typer.Option(help="The chroot, instead of the recipe's source.")
@@ -227,7 +232,9 @@ def _info(image: Image, as_json: AsJson = False) -> None:
 @app.command("ls", short_help="List an entry and all below it.")
 def _ls(
     image: Image,
-    path: Annotated[str, typer.Argument(help="Inside the image; default: all of it.")] = "/",
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="Inside the image; default: all of it.")
+    ] = "/",
     long: Annotated[bool, typer.Option("-l", help="Mode, links, owner, size, time (UTC).")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -247,7 +254,8 @@ def _ls(
 
 @app.command("cat", short_help="Write a file of an image to stdout.")
 def _cat(
-    image: Image, path: Annotated[str, typer.Argument(help="A file inside the image.")]
+    image: Image,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file inside the image.")],
 ) -> None:
     """Write a file of an image to stdout.
 
@@ -261,7 +269,7 @@ def _cat(
 @app.command("extract", short_help="Unpack an image into a new folder.")
 def _extract(
     image: Image,
-    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
     as_json: AsJson = False,
 ) -> None:
     """Unpack an image: modes, times, links; as root owners and devices too.
@@ -302,8 +310,10 @@ def _verify(
 
 @app.command("diff", short_help="What two images or releases differ in.")
 def _diff(
-    old: Release,
-    new: Annotated[str, typer.Argument(help="Another, of whatever format.")],
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="An image, or a release as `image info` takes it.")
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another, of whatever format.")],
     with_bytes: Annotated[
         bool, typer.Option("--bytes", help="Also what would travel: the pack between the two.")
     ] = False,
@@ -332,8 +342,9 @@ def _lint(
     path: Annotated[
         str | None,
         typer.Argument(
+            metavar="PATH",
             help="A directory, an image or a release (see `image info`); default: the recipe's "
-            "sources."
+            "sources.",
         ),
     ] = None,
     recipe: Annotated[
