@@ -23,6 +23,10 @@ class ZeroRun:
 class Unread(Protocol):
     """A cluster that can be read, from any thread."""
 
+    @property
+    def size(self) -> int:
+        """Its bytes: a container may allow that one is shorter than others."""
+
     def key(self) -> bytes:
         """Return a digest of what it is made of, KEY_BYTES long: the same key, the same bytes."""
 

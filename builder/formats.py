@@ -13,6 +13,7 @@ from builder.iso9660 import limits as iso9660_limits
 from builder.iso9660 import stream as iso9660_stream
 from builder.iso9660.parameters import Parameters, Placement
 from builder.lint import Limits
+from builder.parts import Marks
 from builder.progress import Meter
 from builder.recipe import Packing
 from builder.tree import Digests, Tree
@@ -166,12 +167,12 @@ def _write_uzip(job: Job, target: Target) -> Made:
     codec, level = uzip_codecs.codec_of(job.packed.codec, job.packed.level)
     count, cluster_bytes = layout.cluster_count, job.packed.cluster_bytes
     how = f"uzip {codec.name} {level} {cluster_bytes} {uzip_codecs.fingerprint(codec, level)}"
-    made = iso9660_stream.Made(target.digests, program.digest())
+    marks = Marks(target.digests, program.digest())
     with step(target.emit, "uzip", target.out.name, count * cluster_bytes) as detail:
         meter = Meter(target.emit, "uzip", target.out.name)
         with target.out.open("w+b", buffering=_READ_BYTES) as file:
             written = uzip.write(
-                iso9660_stream.planned(layout, made),
+                iso9660_stream.planned(layout, marks),
                 count,
                 file,
                 codec=codec,

@@ -7,11 +7,12 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from builder.children import Children
 from builder.iso9660 import rockridge
 from builder.iso9660.names import identifiers, sort_keys
 from builder.iso9660.parameters import Parameters, PathTables, Placement
-from builder.iso9660.placing import cut, cut_order
 from builder.iso9660.rockridge import BLOCK_BYTES
+from builder.placing import cut, cut_order
 from builder.tree import Kind, Node
 
 MAX_BLOCKS = 2**32 - 1
@@ -57,31 +58,6 @@ class Directory(NamedTuple):
 def blocks_of(size_bytes: int) -> int:
     """Return how many blocks hold so many bytes."""
     return -(-size_bytes // BLOCK_BYTES)
-
-
-class Children(NamedTuple):
-    """A directory: its node, the number of its parent, its entries in byte order of their names."""
-
-    node: int
-    parent: int
-    held: "array[int]"
-
-
-def children_of(nodes: Sequence[Node]) -> list[Children]:
-    """List the directories in tree order."""
-    directory = Kind.DIRECTORY
-    found = [Children(0, 0, array("Q"))]
-    numbers = {b"": 0}
-    for index, node in enumerate(nodes):
-        path = node.path
-        if not path:
-            continue
-        parent = numbers[path[: path.rfind(b"/")]]
-        found[parent].held.append(index)
-        if node.kind is directory:
-            numbers[path] = len(found)
-            found.append(Children(index, parent, array("Q")))
-    return found
 
 
 def directories_of(

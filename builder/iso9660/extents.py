@@ -7,10 +7,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from builder.iso9660.directories import Children, Directory, blocks_of
+from builder.children import Children
+from builder.iso9660.directories import Directory, blocks_of
 from builder.iso9660.parameters import Parameters
-from builder.iso9660.placing import Unit, cut, cut_order, name_hash, place, quantised
 from builder.iso9660.rockridge import BLOCK_BYTES
+from builder.placing import Unit, cut, cut_order, name_hash, place, quantised
 from builder.tree import Kind, Node
 
 FIRST_FREE_BLOCK = 18

@@ -14,10 +14,10 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from builder.children import children_of
 from builder.iso9660.directories import (
     MAX_BLOCKS,
     Directory,
-    children_of,
     directories_of,
     even,
     path_table_rows,

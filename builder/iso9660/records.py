@@ -11,8 +11,8 @@ from typing import Literal
 from builder.iso9660 import rockridge
 from builder.iso9660.directories import MAX_RECORD_BYTES, OWN_RECORDS, Directory, record_base
 from builder.iso9660.layout import Layout
-from builder.iso9660.placing import name_hash
 from builder.iso9660.rockridge import BLOCK_BYTES, both32
+from builder.placing import name_hash
 from builder.tree import Kind, Node
 
 FLAG_DIRECTORY = 2

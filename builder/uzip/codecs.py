@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import zstandard
 
+from builder import streams
+from builder.streams import Transforms
 from slots.errors import ConfigError
 
 SECTOR_BYTES = 512
@@ -33,8 +35,6 @@ XZ_MEMORY_BYTES = 80 << 20
 
 Transform = Callable[[bytes], bytes]
 Decompress = Callable[[bytes, int], bytes]
-Buffers = list[bytes | bytearray | memoryview]
-Transforms = Callable[[Buffers], list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,19 @@ def check_cluster_bytes(codec: Codec, cluster_bytes: int) -> None:
         )
 
 
+def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
+    """Return a stream that starts at `start` filled up to the end of a sector.
+
+    A cluster that is longer than the codec's bound is refused by the kernel, and padding counts:
+    such a one stays as it is.
+    """
+    gap = -(start + len(stream)) % SECTOR_BYTES
+    if gap == 0:
+        return stream
+    padded = stream + codec.filler(gap)
+    return padded if len(padded) <= codec.bound(cluster_bytes) else stream
+
+
 def fingerprint(codec: Codec, level: int) -> str:
     """Return what changes when the library compresses in another way: a digest of a sample."""
     sample = b"".join(hashlib.sha256(bytes((n,))).digest()[: n % 32] * (n % 5) for n in range(256))
@@ -104,10 +117,6 @@ def _zlib_bound(size: int) -> int:
 
 def _zlib_compressor(level: int) -> Transform:
     return lambda data: zlib.compress(data, level)
-
-
-def _zlib_packer(level: int) -> Transforms:
-    return lambda all_data: [zlib.compress(data, level) for data in all_data]
 
 
 def _zlib_decompress(stored: bytes, size: int) -> bytes:
@@ -128,17 +137,8 @@ def _lzma_bound(size: int) -> int:
     return size + size // 255 + 16
 
 
-def _lzma_packer(level: int) -> Transforms:
-    filters = [{"id": lzma.FILTER_LZMA2, "preset": level}]
-
-    def compress(data: bytes | bytearray | memoryview) -> bytes:
-        return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
-
-    return lambda all_data: list(map(compress, all_data))
-
-
 def _lzma_compressor(level: int) -> Transform:
-    pack = _lzma_packer(level)
+    pack = streams.xz(level)
     return lambda data: pack([data])[0]
 
 
@@ -165,23 +165,8 @@ def _zstd_bound(size: int) -> int:
 
 
 def _zstd_compressor(level: int) -> Transform:
-    # With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
-    return zstandard.ZstdCompressor(level=level, write_checksum=True).compress
-
-
-def _zstd_packer(level: int) -> Transforms:
-    """Compress many in one call: threads that wait for the interpreter in between lose time."""
-    context = zstandard.ZstdCompressor(level=level, write_checksum=True)
-    if "multi_compress_to_buffer" not in zstandard.backend_features:
-        return lambda all_data: list(map(context.compress, all_data))
-
-    def pack(all_data: Buffers) -> list[bytes]:
-        if not all_data:
-            return []
-        packed = context.multi_compress_to_buffer(all_data, threads=1)
-        return [packed[number].tobytes() for number in range(len(all_data))]
-
-    return pack
+    pack = streams.zstd(level)
+    return lambda data: pack([data])[0]
 
 
 def _zstd_decompressor() -> Decompress:
@@ -222,11 +207,6 @@ def _check_skippable(stored: bytes, at: int) -> None:
             raise ValueError("what follows the frame is not a skippable frame")
 
 
-def _zstd_versions() -> dict[str, str]:
-    number = ".".join(map(str, zstandard.ZSTD_VERSION))
-    return {"zstandard": zstandard.__version__, "libzstd": number}
-
-
 def _skippable(gap: int) -> bytes:
     length = gap if gap >= SKIPPABLE_HEAD_BYTES else gap + SECTOR_BYTES
     inner = length - SKIPPABLE_HEAD_BYTES
@@ -247,8 +227,8 @@ CODECS = {
             filler=_skippable,
             compressor=_zstd_compressor,
             decompressor=_zstd_decompressor,
-            packer=_zstd_packer,
-            versions=_zstd_versions,
+            packer=streams.zstd,
+            versions=streams.zstd_versions,
         ),
         Codec(
             name="zlib",
@@ -261,8 +241,8 @@ CODECS = {
             filler=_zeros,
             compressor=_zlib_compressor,
             decompressor=lambda: _zlib_decompress,
-            packer=_zlib_packer,
-            versions=lambda: {"zlib": zlib.ZLIB_RUNTIME_VERSION},
+            packer=streams.zlib_,
+            versions=streams.zlib_versions,
         ),
         Codec(
             name="lzma",
@@ -275,7 +255,7 @@ CODECS = {
             filler=_zeros,
             compressor=_lzma_compressor,
             decompressor=lambda: _lzma_decompress,
-            packer=_lzma_packer,
+            packer=streams.xz,
         ),
     )
 }

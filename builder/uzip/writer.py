@@ -1,7 +1,7 @@
 """Clusters → a uzip image that geom_uzip reads: docs/formats/uzip.md.
 
-Threads make them what is stored (packing.py), the caller's thread writes. The place of the TOC is
-kept free, and it is written last.
+Threads make them what is stored (builder/packing.py), the caller's thread writes. The place of the
+TOC is kept free, and it is written last.
 """
 
 import hashlib
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from builder.clusters import Recall, Stored, ZeroRun, nothing_known
-from builder.uzip.codecs import Codec, check_cluster_bytes
+from builder.packing import Item, Packed, Work, pack
+from builder.uzip.codecs import Codec, check_cluster_bytes, pad
 from builder.uzip.header import SECTOR_BYTES, head_bytes, pack_head
-from builder.uzip.packing import Item, Packed, Work, pack, pad
 from slots.index import Piece, piece_digest
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES
 
@@ -63,8 +63,15 @@ def write(
     check_cluster_bytes(codec, cluster_bytes)
     image = _Image(out, codec, cluster_bytes, count, 0 if store_all else SEARCH_STEPS)
     out.seek(image.end)
-    work = Work(codec, level, bytes(cluster_bytes), recall, store_all)
+    work = Work(
+        transforms=lambda: codec.packer(level),
+        stored=lambda stream, data: pad(codec, stream, 0, len(data)),
+        zeros=bytes(cluster_bytes),
+        recall=recall,
+        store_all=store_all,
+    )
     whole = _whole(clusters, count, cluster_bytes)
+    # The last one is stored: the kernel reads an elided last cluster as an error.
     for items in pack(work, whole, count, threads):
         for item in items:
             if isinstance(item, ZeroRun):
@@ -128,7 +135,7 @@ class _Image:
     def add(self, packed: Packed) -> None:
         """Store a cluster, or refer to an earlier one."""
         self.recalled += packed.is_recalled
-        if not packed.padded:
+        if not packed.stored:
             self.elide(1)
             if packed.key:
                 self.kept.append(Stored(packed.key, 0, 0, 0, ""))
@@ -155,7 +162,7 @@ class _Image:
         )
 
     def _store(self, packed: Packed) -> None:
-        data, digest = packed.padded, packed.digest
+        data, digest = packed.stored, packed.digest
         if self.end % SECTOR_BYTES:  # behind one that could not be padded: meet the sectors again
             stream = bytes(data[: packed.stream_bytes])
             data = pad(self._codec, stream, self.end, self._cluster_bytes)

@@ -21,8 +21,7 @@ from builder.iso9660.stream import clusters
 from builder.normalise import Rules, normalise
 from builder.scan import scan
 from builder.tree import Kind, Node, Tree
-from builder.uzip import packing
-from builder.uzip.codecs import codec_of
+from builder.uzip.codecs import codec_of, pad
 from slots.events import Event
 from tests.bench import peers
 
@@ -251,7 +250,7 @@ class Packer:
 
     def stored_bytes(self, data: bytes, start: int) -> int:
         """Return the length of a cluster that is stored at `start`."""
-        return len(packing.pad(self._codec, self._compress(data), start, CLUSTER_BYTES))
+        return len(pad(self._codec, self._compress(data), start, CLUSTER_BYTES))
 
     def next_start(self, key: bytes, data: bytes, start: int) -> int:
         """Return where in a sector the next cluster begins."""

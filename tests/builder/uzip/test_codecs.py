@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.uzip.codecs import CODECS, SECTOR_BYTES, Buffers, Codec, codec_of
-from builder.uzip.packing import pad
+from builder.streams import Buffers
+from builder.uzip.codecs import CODECS, SECTOR_BYTES, Codec, codec_of, pad
 from slots.errors import ConfigError
 from tests.builder.uzip.images import noise, text
 from tests.judges.uzip_judge import bound

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder import packing
 from builder.clusters import Cluster, ZeroRun
-from builder.uzip import packing, writer
+from builder.uzip import writer
 from builder.uzip.codecs import CODECS, codec_of
 from slots.errors import ConfigError
 from slots.index import piece_digest
@@ -202,6 +203,7 @@ class Unfilled(NamedTuple):
     """A cluster that is read when its turn comes."""
 
     data: bytes
+    size: int = SIZE
 
     def key(self) -> bytes:
         return b""

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.iso9660.placing import Unit, cut, place, quantised
+from builder.placing import Unit, cut, place, quantised
 
 SIZES = st.lists(st.integers(1, 40), max_size=60)
 

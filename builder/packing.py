@@ -7,14 +7,13 @@ A cluster whose stream an earlier build left is neither read nor compressed.
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import repeat
 from typing import NamedTuple
 
 from builder.clusters import Recall, Recalled, Unread, ZeroRun, nothing_known
-from builder.uzip.codecs import Buffers, Codec
-from builder.uzip.header import SECTOR_BYTES
+from builder.streams import Buffers, Transforms
 from slots.index import piece_digest
 
 AHEAD = 3
@@ -25,17 +24,18 @@ JOB_BYTES = 2 << 20
 """The most of a job."""
 
 Item = bytes | ZeroRun | Unread
+Buffer = bytes | bytearray | memoryview
 
 
 class Packed(NamedTuple):
-    """A cluster as it is stored at the start of a sector, and the digest of that.
+    """A cluster as it is stored, and the digest of that.
 
-    The first `stream_bytes` of it are no padding. A cluster of zeros that need not be stored has
+    What is behind `stream_bytes` of it is padding. A cluster of zeros that need not be stored has
     none.
     """
 
     stream_bytes: int
-    padded: bytes | memoryview
+    stored: bytes | memoryview
     digest: str
     key: bytes = b""
     is_recalled: bool = False
@@ -54,36 +54,29 @@ _Done = list[ZeroRun | Packed]
 
 
 class Work(NamedTuple):
-    """How clusters are compressed."""
+    """How clusters are compressed, and what is stored of a stream and of what it was made of.
 
-    codec: Codec
-    level: int
-    zeros: bytes
-    recall: Recall
-    store_all: bool
-
-
-def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
-    """Return a stream that starts at `start` filled up to the end of a sector.
-
-    A cluster that is longer than the codec's bound is refused by the kernel, and padding counts:
-    such a one stays as it is.
+    `transforms` makes what one thread needs: a context of zstd serves one.
     """
-    gap = -(start + len(stream)) % SECTOR_BYTES
-    if gap == 0:
-        return stream
-    padded = stream + codec.filler(gap)
-    return padded if len(padded) <= codec.bound(cluster_bytes) else stream
+
+    transforms: Callable[[], Transforms]
+    stored: Callable[[bytes, Buffer], bytes]
+    zeros: bytes  # a whole cluster
+    recall: Recall
+    store_all: bool  # those of zeros too
 
 
 def pack(
-    work: Work, items: Iterable[Item], count: int, threads: int
+    work: Work, items: Iterable[Item], last: int, threads: int
 ) -> Iterator[Sequence[ZeroRun | Packed]]:
-    """Recall, or read and compress in threads; yield in order."""
+    """Recall, or read and compress in threads; yield in order.
+
+    The cluster that is number `last`, from 1, is stored even if it holds zeros; 0: none is.
+    """
     local = threading.local()
 
     def start() -> None:
-        local.packer = _Packer(work)  # a zstd context serves one thread
+        local.packer = _Packer(work)
 
     def packed(job: _Job) -> _Done:
         done: _Done = local.packer.pack(job)
@@ -92,7 +85,7 @@ def pack(
     waiting: deque[_Done | Future[_Done]] = deque()
     with ThreadPoolExecutor(threads, initializer=start) as pool:
         try:
-            for job in _jobs(work, items, count):
+            for job in _jobs(work, items, last):
                 done = [one for one in job if not isinstance(one, _Todo)]
                 waiting.append(done if len(done) == len(job) else pool.submit(packed, job))
                 while len(waiting) > AHEAD * threads or (waiting and _is_done(waiting[0])):
@@ -108,7 +101,7 @@ class _Packer:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._compress = work.codec.packer(work.level)
+        self._compress = work.transforms()
         self._buffers: list[_Buffer] = []
 
     def pack(self, job: _Job) -> _Done:
@@ -117,9 +110,7 @@ class _Packer:
         streams = iter(self._compress([one for one in data if one]))
         filled = iter(data)
         return [
-            self._stored(one, next(streams) if next(filled) else b"")
-            if isinstance(one, _Todo)
-            else one
+            self._packed(one, next(filled), streams) if isinstance(one, _Todo) else one
             for one in job
         ]
 
@@ -131,14 +122,22 @@ class _Packer:
         for todo, buffer in zip(todos, self._buffers, strict=False):
             data = todo.item if isinstance(todo.item, bytes) else buffer.read(todo.item)
             is_stored = todo.must_store or data != self._work.zeros
-            found.append(data if is_stored else b"")
+            found.append(_cut(data, todo.item) if is_stored else b"")
         return found
 
-    def _stored(self, todo: _Todo, stream: bytes) -> Packed:
-        if not stream:
+    def _packed(self, todo: _Todo, data: Buffer, streams: Iterator[bytes]) -> Packed:
+        if not data:
             return Packed(0, b"", "", todo.key)
-        padded = pad(self._work.codec, stream, 0, len(self._work.zeros))
-        return Packed(len(stream), padded, piece_digest(padded), todo.key)
+        stream = next(streams)
+        stored = self._work.stored(stream, data)
+        return Packed(len(stream), stored, piece_digest(stored), todo.key)
+
+
+def _cut(data: bytes | bytearray, item: bytes | Unread) -> Buffer:
+    """Return what there is of a cluster: the last one of a file may be short."""
+    if isinstance(item, bytes) or item.size == len(data):
+        return data
+    return memoryview(data)[: item.size]
 
 
 class _Buffer:
@@ -158,12 +157,12 @@ class _Buffer:
         return self._data
 
 
-def _jobs(work: Work, items: Iterable[Item], count: int) -> Iterator[_Job]:
+def _jobs(work: Work, items: Iterable[Item], last: int) -> Iterator[_Job]:
     """Gather clusters for a thread."""
     most = max(1, min(JOB_CLUSTERS, JOB_BYTES // len(work.zeros)))
     gathered: list[ZeroRun | _Todo] = []
     held = 0
-    for one in _marked(work, items, count):
+    for one in _marked(work, items, last):
         gathered.append(one)
         held += not isinstance(one, ZeroRun)
         if held == most:
@@ -199,22 +198,18 @@ def _result(job: "_Done | Future[_Done]") -> _Done:
     return job.result() if isinstance(job, Future) else job
 
 
-def _marked(work: Work, items: Iterable[Item], count: int) -> Iterator[ZeroRun | _Todo]:
-    """Yield each cluster with its key, and whether it is stored even if it holds zeros.
-
-    The last cluster is: the kernel reads an elided last cluster as an error
-    (docs/formats/uzip.md).
-    """
+def _marked(work: Work, items: Iterable[Item], last: int) -> Iterator[ZeroRun | _Todo]:
+    """Yield each cluster with its key, and whether it is stored even if it holds zeros."""
     has_keys = work.recall is not nothing_known
     at = 0
     for item in items:
         if not isinstance(item, ZeroRun):
             at += 1
             key = item.key() if has_keys and not isinstance(item, bytes) else b""
-            yield _Todo(item, key, work.store_all or at == count)
+            yield _Todo(item, key, work.store_all or at == last)
             continue
         at += item.count
-        stored = item.count if work.store_all else int(at == count)
+        stored = item.count if work.store_all else int(at == last)
         if run := item.count - stored:
             yield ZeroRun(run)
         yield from repeat(_Todo(work.zeros, b"", must_store=True), stored)
