@@ -124,6 +124,7 @@ class Errand:
     told: Callable[[answers.Answer], list[str]] = lambda _: []
     failed: Callable[[answers.Answer, ProductError], ProductError] = lambda _, error: error
     heard: Heard = lambda *_: None
+    pulls: bool = False  # from mirrors; if none has it, this and what follows is begun again
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,20 +270,26 @@ def _erase_for_what_is_offered(job: Job, action: Erase, awaited: Artefact) -> Er
 def _pull_pack(job: Job, action: Stage) -> Errand:
     sha256, size_bytes = action.pack_sha256, action.size_bytes
     reach = _reach(job, sha256, size_bytes)
-    return _pulled(job, calls.fetch_call(job.token, sha256, size_bytes, reach), reach)
+    pulled = _pulled(job, calls.fetch_call(job.token, sha256, size_bytes, reach), reach)
+    return replace(pulled, heard=_hearing(job, "stage", 0))
 
 
 def _pull_image(job: Job, action: Fill, have: int) -> Errand:
     artefact = action.artefact
     reach = _reach(job, artefact.sha256, artefact.size_bytes)
     pulled = _pulled(job, calls.pull_call(job.token, action.slot, artefact, reach, have), reach)
+    return replace(pulled, heard=_hearing(job, "fill", HEAD_BYTES))
+
+
+def _hearing(job: Job, step: str, from_bytes: int) -> Heard:
+    """Return what tells how far a verb is that says how much is written."""
 
     def heard(key: str, value: str) -> None:
         if key == "written" and value.isdigit():
-            done_bytes = int(value) - HEAD_BYTES
-            job.frontend.emit(Progress("fill", done_bytes, job.frontend.host.name))
+            done_bytes = int(value) - from_bytes
+            job.frontend.emit(Progress(step, done_bytes, job.frontend.host.name))
 
-    return replace(pulled, heard=heard)
+    return heard
 
 
 def _reach(job: Job, sha256: str, size_bytes: int) -> calls.MirrorReach:
@@ -315,7 +322,7 @@ def _pulled(job: Job, call: str, reach: calls.MirrorReach) -> Errand:
         return MirrorsError(f"{error.message}: {'; '.join(reasons)}", hint=error.hint)
 
     timeout_s = job.frontend.host.ssh.command_timeout_s + 2 * reach.timeout_s * len(reach.urls)
-    return Errand(call, timeout_s, told=told, failed=failed)
+    return Errand(call, timeout_s, told=told, failed=failed, pulls=True)
 
 
 WAYS: dict[str, Way] = {

@@ -94,6 +94,11 @@ def serve(  # noqa: C901, PLR0912 - a case for each way
             request.wfile.write(data[:PIECE])
             request.wfile.flush()
             mirror.let_go.wait(60)
+        case "slow":
+            headers(request, 200, len(data))
+            for at in range(0, len(data), len(data) // 5 + 1):
+                mirror.let_go.wait(0.4)
+                request.wfile.write(data[at : at + len(data) // 5 + 1])
         case "endless":
             headers(request, 200, None)
             endless(request)

@@ -89,6 +89,18 @@ def test_the_first_mirror_that_has_the_pack_gives_it(host: Host, server: Mirror)
     assert (again.status, again.first("pulled")) == (0, "0")
 
 
+def test_how_much_of_a_pack_is_there_is_told_while_it_comes(host: Host, server: Mirror) -> None:
+    with host.lock() as token:
+        answer = fetch(host, token, server.url("slow", PACK.sha256), timeout_s=PATIENCE_S)
+    assert answer.status == 0, answer
+    *during, end = map(int, answer.all("written"))
+    assert during, answer
+    assert during == sorted(during)
+    assert 0 < during[0] < PACK.size_bytes
+    assert end == PACK.size_bytes
+    assert staged(host).read_bytes() == PACK.data
+
+
 FAULTS = (
     *("wrong", "old", "short", "broken", "cut", "cut-wrong"),
     *("hang", "stalls", "endless", "redirect", "empty"),

@@ -139,13 +139,17 @@ end_children() {
     return 0
 }
 
-end_watcher() { # again and again: a subshell that has just begun loses a signal
-    while running "$watcher"; do
-        kill -TERM "$watcher" 2>/dev/null || :
+end_watcher() {
+    end_surely "$watcher"
+    watcher=''
+}
+
+end_surely() { # PID of a child, again and again: a subshell that has just begun loses a signal
+    while running "$1"; do
+        kill -TERM "$1" 2>/dev/null || :
         sleep 0.02
     done
-    wait "$watcher" || :
-    watcher=''
+    wait "$1" || :
 }
 
 limited() { # SECONDS OUTPUT-FILE COMMAND...: its status, or 124 when the time was up

@@ -32,7 +32,7 @@ fetch_from() { # URL: go on with what is there; if that was wrong, once more fro
 fetch_once() { # URL; or why_not
     file_bytes "$partial"
     download_from=$file_bytes why_not=''
-    [ "$download_from" -ge "$object_bytes" ] || download "$1" "$partial" || :
+    [ "$download_from" -ge "$object_bytes" ] || fetch_told "$1"
     file_bytes "$partial"
     [ "$file_bytes" -le "$download_from" ] || pulled=$((pulled + file_bytes - download_from))
     if [ "$file_bytes" -lt "$object_bytes" ]; then
@@ -48,6 +48,28 @@ fetch_once() { # URL; or why_not
     [ "$file_bytes" = "$object_bytes" ] || why_not="more than $object_bytes bytes came"
     rm -f -- "$partial"
     return 1
+}
+
+fetch_told() { # URL, and meanwhile how much is there
+    tell_fetched >/dev/null 2>&1 3<&- &
+    feeders=$!
+    download "$1" "$partial" || :
+    end_surely "$feeders"
+    feeders=''
+    file_bytes "$partial"
+    say written "$file_bytes"
+}
+
+tell_fetched() { # in a child, as long as its script lives
+    trap - EXIT HUP INT PIPE
+    trap 'kill "${told_nap:-}" 2>/dev/null; exit 0' TERM
+    while kill -0 "$$"; do
+        sleep 1 4>&- &
+        told_nap=$!
+        wait "$told_nap"
+        file_bytes "$partial"
+        say written "$file_bytes"
+    done
 }
 
 verb_pull() { # TOKEN A|B SIZE SHA256 OFFSET SECONDS RATE URL...: the whole image straight into the slot
@@ -137,14 +159,9 @@ pull_once() { # URL, from $pull_at on; or why_not
     return "$pull_status"
 }
 
-pull_body() { # the head is not written: what seals a slot comes from the admin
+pull_body() { # or why_not. The head is not written: what seals a slot comes from the admin
     why_not='nothing came'
-    [ -z "$pull_whole" ] || pull_head || return 1
-    pull_came=yes
-    receive_body "$object_bytes" "$pull_start" "$object_sha256" || pull_came=''
-    # What was flushed stays, whoever goes on behind it.
-    pull_at=$body_at pulled=$((pulled + body_at - pull_start))
-    if [ -n "$pull_came" ]; then
+    if pull_head && pull_rest; then
         payload_ended && return 0
         begin_anew
         return 1
@@ -155,12 +172,18 @@ pull_body() { # the head is not written: what seals a slot comes from the admin
 }
 
 pull_head() { # kept: it belongs to the digest of what comes behind it, also from another mirror
+    [ -n "$pull_whole" ] || return 0
     dd bs="$HEAD_BYTES" count=1 iflag=fullblock <&3 >"$scratch.first" 2>/dev/null || :
     file_bytes "$scratch.first"
     pulled=$((pulled + file_bytes))
-    [ "$file_bytes" -lt "$HEAD_BYTES" ] || return 0
-    [ ! -s "$scratch.why" ] || why_not=$(cat "$scratch.why")
-    return 1
+    [ "$file_bytes" -eq "$HEAD_BYTES" ]
+}
+
+pull_rest() { # what was flushed stays, whoever goes on behind it
+    pull_cut=0
+    receive_body "$object_bytes" "$pull_start" "$object_sha256" || pull_cut=1
+    pull_at=$body_at pulled=$((pulled + body_at - pull_start))
+    return "$pull_cut"
 }
 
 pull_is_it() { # or why_not: then nothing of it is gone on from
@@ -236,7 +259,7 @@ begin_download() { # in the child, before it becomes the command
     [ -p "$download_to" ] || {
         # The size of a file ends what never ends: nothing that a server says is believed.
         trap '' XFSZ
-        ulimit -f "$((object_bytes / 512 + 1))" || :
+        ulimit -f "$(((object_bytes + 511) / 512))" || :
     }
 }
 
