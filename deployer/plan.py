@@ -112,7 +112,15 @@ def plan_deploy(
     if holds(status, image):
         return _serve(Goal.DEPLOY, slots, state, target, image)
     head_bytes = heads.get(artefact.sha256, HEAD_BYTES)
-    choice = choose(state, target, artefact, offers, line_bytes_per_s, head_bytes=head_bytes)
+    choice = choose(
+        state,
+        target,
+        artefact,
+        offers,
+        line_bytes_per_s,
+        head_bytes=head_bytes,
+        mirrors=mirrors,
+    )
     free = steps.free(slots, state, target, force=force_unmount)
     writing = steps.write(free, status, artefact, image, choice)
     plan = _serve(Goal.DEPLOY, slots, state, target, image, writing)

@@ -170,8 +170,11 @@ class Trips:
         return answer, one
 
     def _feed(self, trip: Trip, turn: Errand) -> None:
-        """Send the payload of whose turn it is, and small ones behind it."""
-        if not self._unsent:
+        """Send the payload of whose turn it is, and small ones behind it.
+
+        None goes ahead of what is pulled: if no mirror has that, it would travel twice.
+        """
+        if not self._unsent or any(one.pulls for one in (turn, *self._ahead)):
             return
         due = any(one is turn for one in self._unsent)
         while self._unsent and (due or self._unsent[0].payload_bytes <= EAGER_BYTES):

@@ -8,6 +8,7 @@ import pytest
 from deployer.choice import NoPack, Offers, choose, predicted_s
 from deployer.plan import Plan, plan_deploy, wanted_pack
 from slots.actions import Action, Cover, Erase, Fill, Patch, Prove, Seal, Stage, Unmount
+from slots.manifest import HEAD_BYTES
 from slots.pack import PackFacts
 from slots.patch import Identity
 from slots.slot import FrontendState, Proof, SlotName, SlotState, Written
@@ -140,6 +141,52 @@ def test_what_a_cut_transfer_left_does_not_travel_again() -> None:
     again = plan_deploy(frontend.slots, state, NEW, None)
     assert isinstance(again, Plan)
     assert again.sends_bytes == SIZE
+
+
+def test_what_is_staged_of_a_pack_does_not_travel_again_and_needs_no_room() -> None:
+    frontend = serving("a")
+    staged = ((PACK.sha256, 30_000), ("8" * 64, 5_000))
+    state = replace(frontend.state(), staged=staged, staging_free_bytes=5_000)
+    made = choose(state, SlotName.B, NEW.artefacts[0], OFFERS, SLOW, head_bytes=700)
+    assert made.pack is PACK, "30,000 bytes of it are there, 5,000 are free, another is removed"
+    assert made.sends_bytes == 10_700
+    full = replace(state, staging_free_bytes=4_999)
+    assert choose(full, SlotName.B, NEW.artefacts[0], OFFERS, SLOW).pack is None
+    # More than all of it is none of it: it is begun again.
+    longer = replace(state, staged=((PACK.sha256, PACK.size_bytes + 1),))
+    again = choose(longer, SlotName.B, NEW.artefacts[0], OFFERS, SLOW, head_bytes=700)
+    assert again.sends_bytes == PACK.size_bytes + 700
+
+
+def test_a_pack_of_which_most_is_there_pays_where_it_would_not_from_its_beginning() -> None:
+    large = replace(PACK, size_bytes=SIZE)
+    state = replace(serving("a").state(), staged=((PACK.sha256, SIZE - 10_000),))
+    offers: Offers = {PAIR: large}
+    assert choose(serving("a").state(), SlotName.B, NEW.artefacts[0], offers, SLOW).pack is None
+    assert choose(state, SlotName.B, NEW.artefacts[0], offers, SLOW).pack is large
+
+
+def test_of_what_is_pulled_the_head_is_pulled_too_and_once_more_to_see_whether_it_is_there() -> (
+    None
+):
+    frontend, artefact = serving("a"), NEW.artefacts[0]
+
+    def sends(state: FrontendState, *mirrors: str) -> int:
+        made = choose(state, SlotName.B, artefact, {}, SLOW, head_bytes=700, mirrors=mirrors)
+        return made.sends_bytes
+
+    web, stick = "http://mirror/slots", "file:/stick"
+    state = replace(frontend.state(), downloaders=("fetch",))
+    assert sends(state) == SIZE - HEAD_BYTES + 700
+    assert sends(state, web) == SIZE + HEAD_BYTES + 700
+    first, second = state.statuses
+    second = replace(second, written=Written("b" * 64, SIZE - 100_000))
+    cut = replace(state, statuses=(first, second))
+    assert sends(cut) == 100_000 + 700
+    assert sends(cut, web) == SIZE + HEAD_BYTES + 700, "fetch begins an image again"
+    assert sends(cut, stick, web) == 100_000 + HEAD_BYTES + 700
+    for name in ("curl", "wget"):
+        assert sends(replace(cut, downloaders=(name,)), web) == 100_000 + HEAD_BYTES + 700
 
 
 def test_a_pack_is_predicted_by_its_bytes_its_moves_and_what_it_copies() -> None:
