@@ -101,7 +101,7 @@ def patch(old: Index, new: Index, unit: int, *, worth_bytes: int = WORTH_BYTES) 
             f"an image of {new.size_bytes} bytes does not consist of {unit}-byte units"
         )
     runs = _in_units(_runs(old, new), unit)
-    moves = _worth_copying(list(_joined(runs)), worth_bytes)
+    moves = _worth_copying(list(runs), worth_bytes)
     return Patch(
         unit,
         Identity(old.sha256, old.size_bytes),

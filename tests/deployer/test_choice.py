@@ -127,6 +127,12 @@ def test_a_host_whose_dd_knows_sectors_alone_takes_packs_of_sectors() -> None:
     assert choose(state, SlotName.B, NEW.artefacts[0], sectors, SLOW).pack is not None
 
 
+def test_runs_of_bytes_are_copied_whatever_the_sectors_are() -> None:
+    state = of_a(sector_bytes=4096)(serving("a").state())
+    assert PACK.unit == 1
+    assert choose(state, SlotName.B, NEW.artefacts[0], OFFERS, SLOW).pack is PACK
+
+
 def test_what_a_cut_transfer_left_does_not_travel_again() -> None:
     frontend = serving("a")
     first, second = frontend.state().statuses

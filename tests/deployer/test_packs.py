@@ -89,6 +89,26 @@ def test_a_kept_pack_that_is_damaged_is_made_again(
     assert first.path.read_bytes() == data
 
 
+def test_a_kept_pack_that_lacks_a_literal_is_made_again(out: Path, events: list[Event]) -> None:
+    first = made(out, events)
+    text = gzip.decompress(first.path.read_bytes())
+    first.path.write_bytes(gzip.compress(text[:-1], mtime=0))
+    with pytest.raises(VerificationError, match=r"is no whole pack: it has \d+ bytes of literals"):
+        read(first.path)
+    assert made(out, events) == first
+
+
+def test_of_an_image_that_rotted_no_pack_is_made(out: Path, events: list[Event]) -> None:
+    old, new = release(out, "1")[0], release(out, "2")[0]
+    path = out / "cgi-2" / "cgi.squashfs"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(VerificationError, match=r"cgi\.squashfs"):
+        between(old, new, None, out, events.append)
+    assert list(out.glob(f"{FOLDER}/*")) == []
+
+
 def test_a_flipped_bit_of_a_kept_pack_is_found(out: Path, events: list[Event]) -> None:
     path = made(out, events).path
     data = bytearray(path.read_bytes())

@@ -62,6 +62,27 @@ def test_every_object_is_named_by_its_digest(box: Path, events: list[Event]) -> 
     ]
 
 
+def test_packs_lead_from_what_was_there_before_and_is_another_image(
+    box: Path, events: list[Event]
+) -> None:
+    again = described(noise(3, 90_000) + COMMON, out(box) / "cgi-again", "again")
+    os.utime(again / "release.json", (2.5, 2.5))
+    new = newest(box)
+    before = [one.release.version for one in older(out(box), new)]
+    assert before == ["again", "2", "1"], "the newest first"
+    assert older(out(box), find("cgi-1", out(box))) == ()
+    published(box, box / "mirror", events)
+    said = [one.message for one in events if isinstance(one, Notice)]
+    assert not any("again" in one for one in said)
+
+
+def test_objects_are_the_files_themselves_where_that_is_possible(
+    box: Path, events: list[Event]
+) -> None:
+    laid = published(box, box / "mirror", events)
+    assert all(one.object.path.samefile(box / "mirror" / one.object.sha256) for one in laid)
+
+
 def test_what_is_there_stays_as_it_is(box: Path, events: list[Event]) -> None:
     to = box / "mirror"
     published(box, to, events)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from slots.manifest import HEAD_BYTES
-from slots.pack import head_lines, packed, parse_head
+from slots.pack import head_lines, packed, packed_head, parse_head
 from slots.patch import Copy, Identity, Literal, Patch, patch
 from tests.slots.patches import index_of, literals_of, pairs, reader
 
@@ -33,6 +33,16 @@ def test_the_same_patch_is_the_same_file() -> None:
     assert first == again
     assert first[4:8] == bytes(4), "gzip's time is zero"
     assert first[3] == 0, "gzip has no name"
+
+
+def test_what_compresses_travels_compressed() -> None:
+    """Tables of offsets are literals; clusters are compressed already."""
+    table = b"".join(number.to_bytes(8) for number in range(100_000, 10_000_000, 700))
+    new = Identity("b" * 64, HEAD_BYTES + len(table))
+    made = Patch(1, OLD, new, (Literal(HEAD_BYTES, len(table)),))
+    assert len(b"".join(packed(made, reader(bytes(HEAD_BYTES) + table)))) < len(table) / 2
+    assert len(packed_head(table[:HEAD_BYTES])) < HEAD_BYTES / 2
+    assert gzip.decompress(packed_head(table[:HEAD_BYTES])) == table[:HEAD_BYTES]
 
 
 def test_an_image_that_is_too_short_is_no_source_of_literals() -> None:

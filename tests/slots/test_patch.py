@@ -142,6 +142,34 @@ def test_a_short_run_between_literals_is_sent() -> None:
     )
 
 
+@pytest.mark.parametrize("unit", [1, 512])
+@pytest.mark.parametrize(("literals", "sent_bytes"), [(1, 4096), (2, 8192)])
+def test_a_copy_that_is_worth_its_moves_is_made_and_no_other(
+    unit: int, literals: int, sent_bytes: int
+) -> None:
+    for length in (sent_bytes, sent_bytes + unit):
+        run, behind = noise(1, length), noise(2, 5120) if literals == 2 else b""
+        new = index_of([piece for piece in (HEAD, noise(3, 5120), run, behind) if piece])
+        made = patch(index_of([HEAD, run]), new, unit)
+        copies = (Copy(HEAD_BYTES, length),) if length > sent_bytes else ()
+        assert made.copies == copies, length
+
+
+def test_a_piece_of_another_length_is_another_piece_whatever_its_digest() -> None:
+    """An index may lie: the moves must fit all the same."""
+    digest, other = "d" * 32, "e" * 32
+    long = 20_000
+    old = Index(
+        "a", HEAD_BYTES + 100, (Piece(0, HEAD_BYTES, other), Piece(HEAD_BYTES, 100, digest))
+    )
+    new = Index(
+        "b", HEAD_BYTES + long, (Piece(0, HEAD_BYTES, other), Piece(HEAD_BYTES, long, digest))
+    )
+    assert patch(old, new, 1).moves == (Literal(HEAD_BYTES, long),)
+    apart = Index("c", old.size_bytes, (Piece(0, HEAD_BYTES - 1, "f" * 32), *old.pieces[1:]))
+    fits(patch(apart, new, 1))
+
+
 def test_an_image_of_ragged_size_has_no_patch_in_sectors() -> None:
     with pytest.raises(ValueError, match="does not consist of 512-byte units"):
         patch(index_of([]), index_of([HEAD, b"x"]), 512)
@@ -150,3 +178,4 @@ def test_an_image_of_ragged_size_has_no_patch_in_sectors() -> None:
 def test_only_uzips_are_patched_by_sectors() -> None:
     assert unit_of("uzip", "uzip") == 512
     assert unit_of("uzip", "iso9660") == unit_of("squashfs", "squashfs") == 1
+    assert unit_of("iso9660", "uzip") == 1
