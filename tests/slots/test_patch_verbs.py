@@ -132,6 +132,15 @@ TABLE = packs.head(OLD, NEW, 512, 3)
 REST = (len(NEW.data) - HEAD_BYTES) // 512
 END = len(OLD.data) // 512
 
+
+def with_size(image: images.Image, name: str) -> packs.Pack:
+    """Return a pack that is right, but for the size of one image."""
+    text = gzip.decompress(packs.pack(OLD, NEW, 512, MOVES).data)
+    line = f"{name}={image.artefact.sha256} {len(image.data)}"
+    assert f"{line}\n".encode() in text
+    return packs.Pack(gzip.compress(text.replace(f"{line}\n".encode(), f"{line}0\n".encode())))
+
+
 DAMAGED = {
     "no pack": packs.raw("something else\n", b""),
     "an empty pack": packs.raw("", b""),
@@ -149,7 +158,8 @@ DAMAGED = {
     "an unknown move": packs.raw(TABLE + f"x 0 1\nc 0 1\nc 0 {REST - 2}\n", b""),
     "another unit": packs.raw(TABLE.replace("unit=512", "unit=4096"), b""),
     "another old image": packs.pack(NEW, NEW, 512, MOVES),
-    "another new image": packs.pack(OLD, OLD, 512, MOVES),
+    "another size of the old image": with_size(OLD, "old"),
+    "another size of the new image": with_size(NEW, "new"),
 }
 
 
@@ -210,6 +220,24 @@ def test_an_old_slot_that_holds_something_else_is_refused(host: Host) -> None:
         answer = replay(host, OLD, NEW, pack, token)
     assert answer.status == 20
     assert "no longer holds what its record says" in answer.first("error")
+
+
+def test_a_slot_that_was_not_erased_or_is_active_is_not_replayed_into(host: Host) -> None:
+    pack = packs.pack(OLD, NEW, 512, MOVES)
+    replayed = Patch(B, NEW.artefact, pack.sha256, OLD.artefact.sha256)
+    with host.lock() as token:
+        write(host, A, OLD, token)
+        write(host, B, OLD, token)
+        assert stage(host, pack, token).status == 0
+        before = in_slot(host, B)
+        answer = host.do(replayed, token)
+        assert (answer.status, "erase it first" in answer.first("error")) == (20, True), answer
+        host.do(Erase(B), token)
+        Path(host.slots.link).symlink_to(host.slots.target(B))
+        erased = in_slot(host, B)
+        answer = host.do(replayed, token)
+    assert (answer.status, "is active" in answer.first("error")) == (20, True), answer
+    assert in_slot(host, B) == erased == bytes(HEAD_BYTES) + before[HEAD_BYTES:]
 
 
 def test_a_pack_cut_at_ten_places_goes_on_and_is_not_sent_again(host: Host) -> None:

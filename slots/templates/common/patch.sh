@@ -18,8 +18,7 @@ verb_patch() { # TOKEN A|B SIZE SHA256 OLD-SHA256 PACK-SHA256
     (
         trap - EXIT HUP INT PIPE TERM
         replay
-        [ "$(dd bs=1 count=1 <&5 2>/dev/null | wc -c)" -eq 0 ] || exit 1
-        : >"$scratch.replayed"
+        [ "$(dd bs=1 count=1 <&5 2>/dev/null | wc -c)" -eq 0 ]
     ) >&7 2>"$scratch.moved" 3<&- 4>&- 6<&- 7>&- &
     feeders="$feeders $!"
     exec 9<&3 3<&6 5<&- 6<&- 7>&-
