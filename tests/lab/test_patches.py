@@ -13,7 +13,7 @@ from tests.lab.network import addresses
 from tests.lab.processes import until
 from tests.lab.proxy import Proxy
 from tests.lab.test_kills import through_proxies
-from tests.slots.mirrors import mirror
+from tests.slots.mirrors import FAULTS, HANGS, mirror
 
 pytestmark = pytest.mark.lab
 
@@ -23,9 +23,6 @@ NOISE_BYTES = 1_000_000  # more than travels before a cut takes effect on a busy
 PACED = '[transfer]\nhost_bandwidth = "1 MB/s"\n'
 CUT_BYTES = (200_000, 300_000)
 SCRIPTS_BYTES = 900_000  # all that a deploy sends beside packs and images
-# Ways in which a mirror fails. One that hangs costs its deadline: only for the pack.
-FAULTS = ("empty", "wrong", "old", "short", "broken", "cut", "cut-wrong", "endless", "redirect")
-HANGS = ("hang", "stalls")
 
 
 @pytest.fixture
@@ -125,6 +122,7 @@ def test_mirrors_that_fail_in_every_way_do_not_keep_a_frontend_from_what_an_hone
             }
         )
         dead = f"http://{admin_box}:1/slots"
+        # One that hangs costs its deadline: only for the pack.
         for version, faults, step in (("2.0", (*FAULTS, *HANGS), "patch"), ("3.0", FAULTS, "fill")):
             mirrors = [dead, *map(server.folder, (*faults, "good"))]
             lab.fleet.write_text(

@@ -3,10 +3,13 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PIECE = 4096
+# Folders of which none gives an object: each fails in its own way.
+FAULTS = ("empty", "wrong", "old", "short", "broken", "cut", "cut-wrong", "endless", "redirect")
+HANGS = ("hang", "stalls")  # and these cost a deadline
 
 
 class Mirror:
@@ -151,6 +154,20 @@ def endless(request: BaseHTTPRequestHandler) -> None:
             request.wfile.write(bytes(1 << 16))
     except OSError:
         pass
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """Give a port of this machine where a connection is never made: its queue is full."""
+    with ExitStack() as held:
+        deaf = held.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        yield int(deaf.getsockname()[1])
 
 
 def closed_port() -> int:

@@ -3,6 +3,7 @@
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from slots.sandbox import Sandbox
 from slots.slot import SlotName, Written
 from tests.slots import images, packs
 from tests.slots.hosts import SHELLS, Host, found_commands, sandbox_slots
-from tests.slots.mirrors import Mirror, closed_port, mirror
+from tests.slots.mirrors import FAULTS, HANGS, Mirror, closed_port, deaf_port, mirror
 
 B = SlotName.B
 SLOT_BYTES = 2 << 20
@@ -101,15 +102,7 @@ def test_how_much_of_a_pack_is_there_is_told_while_it_comes(host: Host, server: 
     assert staged(host).read_bytes() == PACK.data
 
 
-FAULTS = (
-    *("wrong", "old", "short", "broken", "cut", "cut-wrong"),
-    *("hang", "stalls", "endless", "redirect", "empty"),
-)
-
-HANGS = ("hang", "stalls")
-
-
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *HANGS])
 def test_a_mirror_that_fails_does_not_stop_the_next_one(
     host: Host, server: Mirror, fault: str
 ) -> None:
@@ -129,6 +122,40 @@ def test_a_mirror_that_fails_does_not_stop_the_next_one(
     assert int(answer.first("pulled")) <= 2 * PACK.size_bytes + 1024
 
 
+def test_a_mirror_that_takes_no_connection_is_soon_given_up(host: Host, server: Mirror) -> None:
+    with deaf_port() as port, host.lock() as token:
+        urls = (f"http://127.0.0.1:{port}/{PACK.sha256}", server.url("good", PACK.sha256))
+        answer = fetch(host, token, *urls, timeout_s=PATIENCE_S)
+    assert answer.status == 0, answer
+    (why,) = answer.all("failed_mirror")
+    assert ended_by_itself(why) or has_busybox(host), why
+
+
+@pytest.mark.parametrize("programs", [("curl",), ("wget",), ("curl", "wget")])
+def test_a_limit_of_bytes_a_second_is_kept(
+    server: Mirror, tmp_path: Path, programs: tuple[str, ...]
+) -> None:
+    commands = found_commands(tmp_path / "commands", BASE)
+    for program in programs:
+        found = shutil.which(program)
+        if found is None:
+            pytest.skip(f"needs {program}")
+        spy = commands / program
+        spy.write_text(f'#!/bin/sh\necho "$0 $*" >>{tmp_path}/asked\nexec {found} "$@"\n')
+        spy.chmod(0o755)
+    host = Host(replace(Sandbox(), path=str(commands)), sandbox_slots(tmp_path, SLOT_BYTES))
+    reach = calls.MirrorReach((server.url("good", PACK.sha256),), 20, 100_000)
+    began = time.monotonic()
+    with host.lock() as token:
+        answer = host.run(calls.fetch_call(token, PACK.sha256, PACK.size_bytes, reach))
+    assert answer.status == 0, answer
+    asked = (tmp_path / "asked").read_text().splitlines()[-1]
+    # Of the two wget keeps closer to it: curl reads what is there already at once.
+    assert asked.startswith(f"{commands}/{programs[-1]} ")
+    assert "--limit-rate" in asked
+    assert "curl" in asked or time.monotonic() - began > 0.6 * PACK.size_bytes / 100_000
+
+
 def ended_by_itself(why: str) -> bool:
     """Tell whether it was not its time that ended a download: a limit of bytes, or of silence."""
     return "no end within" not in why
@@ -139,7 +166,7 @@ def has_busybox(host: Host) -> bool:
     return (Path(host.platform.path) / "wget").resolve().name == "busybox"
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, *HANGS])
 def test_an_image_from_a_mirror_that_fails_is_pulled_from_the_next_one(
     host: Host, server: Mirror, fault: str
 ) -> None:

@@ -156,7 +156,8 @@ DAMAGED = {
     "a huge number": packs.raw(TABLE + f"c 99999999999999999999 5\nc 0 1\nc 0 {REST - 6}\n", b""),
     "a command for a number": packs.raw(TABLE + "c $(touch${IFS}/tmp/x) 5\nc 0 1\nc 0 1\n", b""),
     "an unknown move": packs.raw(TABLE + f"x 0 1\nc 0 1\nc 0 {REST - 2}\n", b""),
-    "another unit": packs.raw(TABLE.replace("unit=512", "unit=4096"), b""),
+    "another unit": packs.pack(OLD, NEW, 1024, (NEW.body,)),
+    "a literal of two numbers": packs.raw(TABLE + f"l {REST - 2} 9\nc 0 1\nc 0 1\n", b""),
     "another old image": packs.pack(NEW, NEW, 512, MOVES),
     "another size of the old image": with_size(OLD, "old"),
     "another size of the new image": with_size(NEW, "new"),
@@ -177,6 +178,17 @@ def test_a_damaged_pack_is_refused_before_the_first_write(host: Host, what: str)
     assert in_slot(host, B) == before
     assert Path(host.slots.slot(B).device).stat().st_mtime_ns == written
     assert not list(Path(host.slots.records).glob(".*"))
+
+
+def test_a_number_that_a_shell_cannot_count_to_is_no_small_one(host: Host, shell: str) -> None:
+    """To one that counts with 32 bits this is 0, but not to its dd."""
+    host.shell = shell
+    wrapped = packs.raw(TABLE + f"c {1 << 32} 5\nc 0 1\nc 0 {REST - 6}\n", b"")
+    with host.lock() as token:
+        write(host, A, OLD, token)
+        answer = replay(host, OLD, NEW, wrapped, token)
+    assert answer.status == 23, answer
+    assert "outside the old image" in answer.first("error")
 
 
 @pytest.mark.parametrize("what", ["literals that end", "literals that go on", "half a file"])

@@ -14,7 +14,9 @@ from slots.slot import SlotState
 from tests.slots import images, packs
 from tests.slots.freebsd.frontend import SLOT_BYTES, A, B, World, serve, uzip
 from tests.slots.hosts import Host
-from tests.slots.mirrors import mirror
+from tests.slots.mirrors import FAULTS, HANGS, mirror
+
+HASTE = "STALL_S=1\n"  # a test does not wait as long as an admin
 
 
 def updated(
@@ -110,6 +112,35 @@ def test_a_host_pulls_with_fetch(host: Host) -> None:
         assert answer.status == 0, answer
         assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
         assert host.do(images.proof(B, new.artefact), token).status == 0
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, *HANGS])
+def test_with_fetch_a_mirror_that_fails_does_not_stop_the_next_one(host: Host, fault: str) -> None:
+    pack, new = packs.Pack(os.urandom(200_000)), uzip(2)
+    with mirror() as server, host.lock() as token:
+        server.objects = {pack.sha256: pack.data, new.artefact.sha256: new.data}
+        bad, good = (server.url(folder, pack.sha256) for folder in (fault, "good"))
+        reach = calls.MirrorReach((bad, good), 30)
+        call = calls.fetch_call(token, pack.sha256, pack.size_bytes, reach)
+        answer = host.run(HASTE + call)
+        assert answer.status == 0, answer
+        assert failed_by_itself(answer, bad)
+        assert int(answer.first("pulled")) <= 2 * pack.size_bytes + 1024
+        assert host.do(Erase(B), token).status == 0
+        bad, good = (server.url(folder, new.artefact.sha256) for folder in (fault, "good"))
+        reach = calls.MirrorReach((bad, good), 30)
+        answer = host.run(HASTE + calls.pull_call(token, B, new.artefact, reach))
+        assert answer.status == 0, answer
+        assert failed_by_itself(answer, bad)
+        assert "elsewhere" not in dict(server.asked)
+        assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
+        assert host.do(images.proof(B, new.artefact), token).status == 0
+
+
+def failed_by_itself(answer: answers.Answer, url: str) -> bool:
+    """Tell whether this mirror alone failed, with a reason, before its time was up."""
+    (why,) = answer.all("failed_mirror")
+    return why.startswith(f"{url}: ") and len(why) > len(url) + 2 and "no end within" not in why
 
 
 def test_fetch_begins_a_cut_image_again_from_the_next_mirror(host: Host) -> None:
