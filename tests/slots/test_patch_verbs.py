@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import random
+import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,40 @@ def test_a_pack_makes_the_new_image_out_of_the_old_one(host: Host, shell: str, u
     assert Path(host.slots.slot(B).device).read_bytes()[: len(new.data)] == new.data
     staging = Path(host.slots.records) / "staging/cgi"
     assert list(staging.iterdir()) == []
+
+
+def test_a_long_run_is_copied_in_large_blocks_and_a_short_one_by_one_dd(
+    host: Host, tmp_path: Path
+) -> None:
+    """A fork is what a move costs; the middle of a long one begins at a whole block."""
+    body = random.Random(8).randbytes(1_048_576)  # noqa: S311 - bytes of a test
+    old = images.of_bytes(body, "uzip")
+    start, long, short = HEAD_BYTES // 512 + 5, 1000, 512
+    moves = (packs.Copy(start, long), packs.Copy(3, short))
+    end = start + long
+    new = images.of_bytes(
+        body[:HEAD_BYTES] + body[start * 512 : end * 512] + body[3 * 512 : (3 + short) * 512],
+        "uzip",
+    )
+    assert len(new.data) == HEAD_BYTES + (long + short) * 512
+    (tmp_path / "bin").mkdir()
+    spy = tmp_path / "bin/dd"
+    spy.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\nexec {shutil.which("dd")} "$@"\n')
+    spy.chmod(0o755)
+    host.platform = replace(Sandbox(), path=f"{spy.parent}:{Sandbox().path}")
+    with host.lock() as token:
+        write(host, A, old, token)
+        update(host, old, new, packs.pack(old, new, 512, moves), token)
+    device = f"if={host.slots.slot(A).device} "
+    asked = [line.removeprefix(device) for line in (tmp_path / "asked").read_text().splitlines()]
+    copied = [line for line in asked if line.startswith(("bs=512 skip=", "bs=65536 skip="))]
+    lead = -start % 128
+    assert copied == [
+        f"bs=512 skip={start} count={lead}",
+        f"bs=65536 skip={(start + lead) // 128} count={(long - lead) // 128}",
+        f"bs=512 skip={end - (end % 128)} count={end % 128}",
+        f"bs=512 skip=3 count={short}",
+    ]
 
 
 # Two images out of a few blocks: equal ones, moved ones, new ones, and lengths of every kind.
