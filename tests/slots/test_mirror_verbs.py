@@ -102,6 +102,46 @@ def test_how_much_of_a_pack_is_there_is_told_while_it_comes(host: Host, server: 
     assert staged(host).read_bytes() == PACK.data
 
 
+def frees(host: Host, folder: Path, *kib: int) -> None:
+    """Let the host's df say that so much is free, once after the other, then the last again."""
+    df = Path(host.platform.path) / "df"
+    df.unlink()
+    (folder / "free").write_text("".join(f"{one}\n" for one in kib))
+    df.write_text(
+        f"#!/bin/sh\ncd {folder}; read -r free <free; sed -n '1!p' free >rest\n"
+        "[ ! -s rest ] || mv rest free\nprintf 'head\\ndisk 1 1 %s 1%% /\\n' \"$free\"\n"
+    )
+    df.chmod(0o755)
+
+
+def test_without_room_for_a_pack_nothing_is_pulled_and_nothing_pushed(
+    host: Host, server: Mirror, tmp_path: Path
+) -> None:
+    frees(host, tmp_path, PACK.size_bytes // 1024 - 1)
+    server.asked.clear()
+    with host.lock() as token:
+        answer = fetch(host, token, server.url("good", PACK.sha256))
+        pushed = calls.stage_call(token, PACK.sha256, PACK.size_bytes, 0)
+        for one in (answer, host.run(pushed, PACK.data)):
+            assert one.status == 21, one
+            assert "KiB are free for the pack" in one.first("error")
+            assert "staging" in one.first("hint")
+    assert server.asked == []
+    assert list(staged(host).parent.iterdir()) == []
+
+
+def test_a_part_of_a_pack_does_not_fill_a_disk_that_is_full(
+    host: Host, server: Mirror, tmp_path: Path
+) -> None:
+    """A record that finds no room there would end the deploy."""
+    for kib, kept_bytes in ((5000, PACK.size_bytes // 2), (10, 0)):
+        frees(host, tmp_path, 1_000_000, kib)
+        with host.lock() as token:
+            answer = fetch(host, token, server.url("broken", PACK.sha256))
+        assert answer.status == 21, answer
+        assert sum(path.stat().st_size for path in staged(host).parent.iterdir()) == kept_bytes
+
+
 @pytest.mark.parametrize("fault", [*FAULTS, *HANGS])
 def test_a_mirror_that_fails_does_not_stop_the_next_one(
     host: Host, server: Mirror, fault: str

@@ -7,13 +7,19 @@ verb_fetch() { # TOKEN PACK-SHA256 SIZE SECONDS RATE URL...: the pack into the s
     open_staging "$2"
     object_sha256=$2 object_bytes=$3 mirror_s=$4 mirror_rate=$5 pulled=0
     shift 5
+    file_bytes "$partial"
+    [ -f "$pack" ] || need_room "$((object_bytes - file_bytes))"
     find_downloader
     for mirror in "$@"; do
         [ ! -f "$pack" ] || break
         fetch_from "$mirror" || say failed_mirror "$mirror: $why_not"
     done
     say pulled "$pulled"
-    [ -f "$pack" ] || no_mirror "the pack"
+    [ -f "$pack" ] || {
+        free_kib "$staged_folder"
+        [ "${free_kib:-64}" -ge 64 ] || rm -f -- "$partial" # records may lie on that disk as well
+        no_mirror "the pack"
+    }
     say mirror "$mirror"
 }
 

@@ -11,11 +11,7 @@ verb_stage() { # TOKEN PACK-SHA256 SIZE OFFSET: payload = the pack from OFFSET t
     [ ! -f "$pack" ] || return 0
     file_bytes "$partial"
     [ "$file_bytes" = "$4" ] || refuse "$file_bytes bytes of the pack are here, not $4"
-    free_kib "$staged_folder"
-    [ -z "$free_kib" ] || [ "$free_kib" -ge "$((($3 - $4) / 1024))" ] || {
-        say hint 'make room there, or name another folder (staging) in the inventory'
-        fail "$free_kib KiB are free for the pack, which needs $(($3 - $4)) bytes"
-    }
+    need_room "$(($3 - $4))"
     take "$(($3 - $4))" >>"$partial" 2>"$scratch.stage" 4>&- || {
         rm -f -- "$partial"
         staging_hint
@@ -38,6 +34,14 @@ open_staging() { # PACK-SHA256: the folder is there, and no other pack of this s
             *) rm -f -- "$staged_path" ;;
         esac
     done
+}
+
+need_room() { # BYTES in the staging folder, for the rest of a pack
+    free_kib "$staged_folder"
+    [ -z "$free_kib" ] || [ "$free_kib" -ge "$(($1 / 1024))" ] || {
+        say hint 'make room there, or name another folder (staging) in the inventory'
+        fail "$free_kib KiB are free for the pack, which needs $1 bytes"
+    }
 }
 
 staging_hint() {
