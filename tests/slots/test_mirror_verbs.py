@@ -196,6 +196,29 @@ def test_a_limit_of_bytes_a_second_is_kept(
     assert "curl" in asked or time.monotonic() - began > 0.6 * PACK.size_bytes / 100_000
 
 
+def test_a_busybox_that_knows_how_long_to_wait_gives_up_a_mirror_that_hangs(
+    server: Mirror, tmp_path: Path
+) -> None:
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        pytest.skip("needs busybox")
+    busybox_downloads(busybox, server)
+    commands = found_commands(tmp_path / "commands", (*BASE, "timeout"))
+    wget = commands / "wget"  # as builds do whose -T works
+    wget.write_text(
+        f'#!/bin/sh\n[ "$1" != --version ] || exec {busybox} wget --version\n'
+        '[ "$2" = -T ] || exit 9\n'
+        f'wait_s=$3; shift 3; exec timeout "$wait_s" {busybox} wget -q "$@"\n'
+    )
+    wget.chmod(0o755)
+    host = Host(replace(Sandbox(), path=str(commands)), sandbox_slots(tmp_path, SLOT_BYTES))
+    urls = (server.url(folder, PACK.sha256) for folder in ("hang", "good"))
+    began = time.monotonic()
+    with host.lock() as token:
+        assert fetch(host, token, *urls, timeout_s=30).status == 0
+    assert time.monotonic() - began < 20
+
+
 def ended_by_itself(why: str) -> bool:
     """Tell whether it was not its time that ended a download: a limit of bytes, or of silence."""
     return "no end within" not in why

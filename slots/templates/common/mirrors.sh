@@ -339,10 +339,14 @@ download_wget() { # URL FILE-OR-PIPE
     return "$wget_status"
 }
 
-download_busybox() { # URL FILE-OR-PIPE; its -T ends some builds by a fault: mirror_s alone ends it
+download_busybox() { # URL FILE-OR-PIPE
     download_url=$1
     set -- -O "$2"
     [ "$download_from" -eq 0 ] || set -- -c "$@"
+    busybox_status=0
+    run_download wget -q -T "$STALL_S" "$@" "$download_url" || busybox_status=$?
+    [ "$busybox_status" -eq 139 ] || return "$busybox_status"
+    # Static builds fall over -T, before they ask for anything: mirror_s alone ends those.
     run_download wget -q "$@" "$download_url"
 }
 
