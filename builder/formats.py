@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from builder import linuxfs, pieces, program
+from builder import erofs, pieces, program
 from builder.clusters import Recall, Stored, ZeroRun, nothing_known
 from builder.iso9660 import layout as iso9660
 from builder.iso9660 import limits as iso9660_limits
@@ -16,6 +16,10 @@ from builder.lint import Limits
 from builder.parts import Marks
 from builder.progress import Meter
 from builder.recipe import Packing
+from builder.squashfs import codecs as squashfs_codecs
+from builder.squashfs import layout as squashfs
+from builder.squashfs import writer as squashfs_writer
+from builder.streams import fingerprint
 from builder.tree import Digests, Tree
 from builder.uzip import codecs as uzip_codecs
 from builder.uzip import writer as uzip
@@ -166,7 +170,7 @@ def _write_uzip(job: Job, target: Target) -> Made:
     layout = iso9660.plan_layout(job.tree, _parameters(job, job.packed.cluster_bytes))
     codec, level = uzip_codecs.codec_of(job.packed.codec, job.packed.level)
     count, cluster_bytes = layout.cluster_count, job.packed.cluster_bytes
-    how = f"uzip {codec.name} {level} {cluster_bytes} {uzip_codecs.fingerprint(codec, level)}"
+    how = f"uzip {codec.name} {level} {cluster_bytes} {fingerprint(codec.packer(level))}"
     marks = Marks(target.digests, program.digest())
     with step(target.emit, "uzip", target.out.name, count * cluster_bytes) as detail:
         meter = Meter(target.emit, "uzip", target.out.name)
@@ -224,35 +228,40 @@ def _check_squashfs(job: Job) -> Checked:
 
 
 def _squashfs_tools(codec: Codec) -> dict[str, str]:
-    written = linuxfs.check_squashfs(codec)
-    return {written.tool: written.version}
+    return squashfs_codecs.CODECS[codec].versions()
 
 
 def _write_squashfs(job: Job, target: Target) -> Made:
-    linuxfs.write_squashfs(
-        job.tree,
-        target.out,
-        codec=job.packed.codec,
-        level=job.packed.level,
-        cluster_bytes=job.packed.cluster_bytes,
-        threads=job.threads,
-        emit=target.emit,
-    )
-    return _described(target)
+    codec, level = job.packed.codec, job.packed.level
+    block_bytes = job.packed.cluster_bytes
+    layout = squashfs.plan_layout(job.tree, target.digests, block_bytes)
+    marks = Marks(target.digests, program.digest())
+    made_by = fingerprint(squashfs_codecs.CODECS[codec].packer(level, block_bytes))
+    how = f"squashfs {codec} {level} {block_bytes} {made_by}"
+    method = squashfs_writer.Method(codec, level, job.threads, target.recall(how))
+    total_bytes = squashfs.content_bytes(layout)
+    with step(target.emit, "squashfs", target.out.name, total_bytes) as detail:
+        meter = Meter(target.emit, "squashfs", target.out.name)
+        with target.out.open("wb", buffering=_READ_BYTES) as file:
+            written = squashfs_writer.write(layout, marks, file, method, meter.reach)
+        detail.append(f"{written.blocks} blocks")
+        if written.recalled:
+            detail.append(f"{written.recalled} as they were")
+    return replace(_described(target), how=how, clusters=written.kept)
 
 
 def _check_erofs(job: Job) -> Checked:
-    linuxfs.check_erofs(job.packed.codec, job.source)
+    erofs.check_erofs(job.packed.codec, job.source)
     return Checked(tools=_erofs_tools(job.packed.codec))
 
 
 def _erofs_tools(_codec: Codec) -> dict[str, str]:
-    written = linuxfs.mkfs_erofs()
+    written = erofs.mkfs_erofs()
     return {written.tool: written.version}
 
 
 def _write_erofs(job: Job, target: Target) -> Made:
-    linuxfs.write_erofs(
+    erofs.write_erofs(
         job.tree,
         target.out,
         source=job.source,
@@ -333,7 +342,6 @@ FORMATS: dict[Format, ImageFormat] = {
             "zstd": Levels(1, 22, 9),
             "zlib": Levels(1, 9, 9),
             "lzma": Levels(0, 0, 0),
-            "lz4": Levels(0, 0, 0),
             "none": Levels(0, 0, 0),
         },
         cluster_bytes=131_072,

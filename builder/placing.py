@@ -78,16 +78,25 @@ def _cartesian(order: Sequence[int]) -> tuple[list[int], list[int], int]:
     return left, right, spine[0] if spine else 0
 
 
-def place(units: Sequence[Unit], load_percent: int) -> tuple[int, list[int]]:
-    """Return the clusters of a zone that holds the units, and where each begins."""
+def place(units: Sequence[Unit], load_percent: int, steps: int = 1) -> tuple[int, list[int]]:
+    """Return the clusters of a zone that holds the units, and where each begins.
+
+    Of all sizes from one power of two to the next, a zone may have `steps`, a power of two too.
+    """
     total = sum(unit.clusters for unit in units)
     if total == 0:
-        return 0, []
-    size = 1 << (-(-total * 100 // load_percent) - 1).bit_length()
+        return 0, [0] * len(units)
+    size = _zone(-(-total * 100 // load_percent), steps)
     ranks = sorted(range(len(units)), key=lambda number: _rank(units[number]))
     while (starts := _try_place(units, ranks, size)) is None:
-        size *= 2
+        size = _zone(size + 1, steps)
     return size, starts
+
+
+def _zone(least: int, steps: int) -> int:
+    """Return the size of a zone that has at least so many clusters."""
+    step = 1 << max(0, (least - 1).bit_length() - steps.bit_length())
+    return -(-least // step) * step
 
 
 def _rank(unit: Unit) -> tuple[int, int]:

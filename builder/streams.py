@@ -4,6 +4,7 @@ A function is made for a level, and serves one thread. It compresses each piece 
 same piece, the same stream.
 """
 
+import hashlib
 import lzma
 import zlib
 from collections.abc import Callable
@@ -14,12 +15,12 @@ Buffers = list[bytes | bytearray | memoryview]
 Transforms = Callable[[Buffers], list[bytes]]
 
 
-def zstd(level: int) -> Transforms:
-    """Make zstd frames (RFC 8878): threads that wait for the interpreter in between lose time.
+def zstd(level: int, *, checksum: bool = True) -> Transforms:
+    """Make zstd frames (RFC 8878).
 
-    With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
+    All pieces in one call: threads that wait for the interpreter in between lose time.
     """
-    context = zstandard.ZstdCompressor(level=level, write_checksum=True)
+    context = zstandard.ZstdCompressor(level=level, write_checksum=checksum)
     if "multi_compress_to_buffer" not in zstandard.backend_features:
         return lambda pieces: list(map(context.compress, pieces))
 
@@ -58,3 +59,15 @@ def xz(level: int, dictionary_bytes: int | None = None) -> Transforms:
         return lzma.compress(piece, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
 
     return lambda pieces: list(map(compress, pieces))
+
+
+def as_they_are(pieces: Buffers) -> list[bytes]:
+    """Make nothing else of the pieces."""
+    return list(map(bytes, pieces))
+
+
+def fingerprint(transforms: Transforms) -> str:
+    """Return what changes when a library compresses in another way: a digest of a sample."""
+    sample = b"".join(hashlib.sha256(bytes((n,))).digest()[: n % 32] * (n % 5) for n in range(256))
+    sample += b"".join(b"%d entries of a table, line %d\n" % (n * n, n) for n in range(2000))
+    return hashlib.sha256(transforms([sample])[0]).hexdigest()[:16]

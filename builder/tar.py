@@ -1,4 +1,4 @@
-"""A tree as a tar stream in GNU's format: what mksquashfs and mkfs.erofs read from a pipe.
+"""A tree as a tar stream in GNU's format: what mkfs.erofs reads from a pipe.
 
 The same tree gives the same bytes. Entries are in tree order without the root, which the readers
 take from elsewhere; names are bytes; owners are numbers without names.

@@ -7,7 +7,6 @@
 | zstd | Z4.0, z4.0 | one frame | skippable frames | ZSTD_compressBound |
 """
 
-import hashlib
 import lzma
 import zlib
 from collections.abc import Callable
@@ -101,13 +100,6 @@ def pad(codec: Codec, stream: bytes, start: int, cluster_bytes: int) -> bytes:
     return padded if len(padded) <= codec.bound(cluster_bytes) else stream
 
 
-def fingerprint(codec: Codec, level: int) -> str:
-    """Return what changes when the library compresses in another way: a digest of a sample."""
-    sample = b"".join(hashlib.sha256(bytes((n,))).digest()[: n % 32] * (n % 5) for n in range(256))
-    sample += b"".join(b"%d entries of a table, line %d\n" % (n * n, n) for n in range(2000))
-    return hashlib.sha256(codec.compressor(level)(sample)).hexdigest()[:16]
-
-
 # --- zlib ----------------------------------------------------------------------------------
 
 
@@ -165,6 +157,7 @@ def _zstd_bound(size: int) -> int:
 
 
 def _zstd_compressor(level: int) -> Transform:
+    # With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
     pack = streams.zstd(level)
     return lambda data: pack([data])[0]
 

@@ -13,6 +13,7 @@ from tests.bench.measure import Usage, alternate, run
 from tests.bench.peers import BLOCK_BYTES
 from tests.bench.report import NOTHING, TIMES, Line, Verdict, against, below, missing
 from tests.bench.travel_peers import Update
+from tests.bench.travel_rows import Packing
 from tests.bench.trees import Trees
 
 MB = 1e6
@@ -200,9 +201,6 @@ def update(bench: Bench) -> Iterable[Line]:
         show="{:.2f} MB",
         peer_name="what is new in files, in clusters of its own",
     )
-    if peers.lacking(["mksquashfs"]):
-        yield missing("new bytes from squashfs artefacts", "mksquashfs missing")
-        return
     old, new = _both(bench, "squashfs", "--format", "squashfs")
     yield against(
         "new bytes v1 → v2 from squashfs artefacts, pieces of 4 KiB",
@@ -235,10 +233,8 @@ def _recipe(bench: Bench) -> Path:
 def upgrade(bench: Bench) -> Iterable[Line]:
     """Send the update as a pack, beside every other way."""
     _both(bench, "uzip", *peers.uzip(SMALL_CLUSTER_BYTES))
-    squashfs = None
-    if not peers.lacking(["mksquashfs"]):
-        _both(bench, "squashfs", "--format", "squashfs")
-        squashfs = bench.path("v1.squashfs"), bench.path("v2.squashfs")
+    _both(bench, "squashfs", "--format", "squashfs")
+    squashfs = bench.path("v1.squashfs"), bench.path("v2.squashfs")
     images = bench.path("v1.uzip"), bench.path("v2.uzip")
     ways = Update(bench.trees.v1, bench.trees.v2, *images, bench.work, peers.left_out())
     return travel_rows.upgrade(ways, squashfs)
@@ -246,9 +242,11 @@ def upgrade(bench: Bench) -> Iterable[Line]:
 
 def packed_edits(bench: Bench) -> Iterable[Line]:
     """Send single edits as packs."""
-    recipe = _recipe(bench)
-    options = peers.uzip(SMALL_CLUSTER_BYTES)
-    return travel_rows.single_edits(bench.trees.v1, bench.work, options, recipe)
+    packings = [
+        Packing("uzip", peers.uzip(SMALL_CLUSTER_BYTES), travel_rows.EDIT_MB),
+        Packing("squashfs", ("--format", "squashfs"), travel_rows.SQUASHFS_EDIT_MB),
+    ]
+    return travel_rows.single_edits(bench.trees.v1, bench.work, packings, _recipe(bench))
 
 
 def single_edits(bench: Bench) -> Iterable[Line]:

@@ -1,6 +1,7 @@
 """Measures of what really travels: pack and head, beside other ways; making packs; replaying."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from deployer.packs import Pack, read
@@ -13,7 +14,7 @@ from tests.bench.travel_peers import Sent, Update
 from tests.bench.travel_replay import plain_dd, replay
 
 MB = 1e6
-EDIT_MB = 0.5
+EDIT_MB, SQUASHFS_EDIT_MB = 0.5, 1.5
 PACK_S = 10
 REPLAY_S, EDIT_REPLAY_S = 12, 2
 UZIP_AIM, SQUASHFS_AIM = 1.1, 1.25
@@ -39,7 +40,7 @@ def artefact_of(image: Path) -> Artefact:
     return Release.from_json(text).artefacts[0]
 
 
-def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line]:
+def upgrade(update: Update, squashfs: tuple[Path, Path]) -> Iterable[Line]:
     """Hold the upgrade's pack against all other ways."""
     pack, usage = made(update.old, update.new, update.work / "upgrade.pack")
     replayed = replay(update.old, update.new, artefact_of(update.new), pack.path, pack.facts)
@@ -51,10 +52,9 @@ def upgrade(update: Update, squashfs: tuple[Path, Path] | None) -> Iterable[Line
             yield missing(f"{what}: {name}", f"{name.split()[0]} missing")
         elif name == next(iter(travel_peers.PEERS)):
             yield _beside(what, ours_mb, sent, name, UZIP_AIM)
-            if squashfs is not None:
-                other, _ = made(*squashfs, update.work / "squashfs.pack")
-                what = f"v1 → v2, all that travels ({other.facts.moves:,} moves), squashfs"
-                yield _beside(what, travels_mb(other, squashfs[1]), sent, name, SQUASHFS_AIM)
+            other, _ = made(*squashfs, update.work / "squashfs.pack")
+            what = f"v1 → v2, all that travels ({other.facts.moves:,} moves), squashfs"
+            yield _beside(what, travels_mb(other, squashfs[1]), sent, name, SQUASHFS_AIM)
             yield _cpu(ours_s, sent, name)
         else:
             yield _beside(what, ours_mb, sent, name)
@@ -92,32 +92,46 @@ def _replaying(what: str, pack: Pack, ours: Sent, plain: Sent, aim_s: float) -> 
     return below(figure, ours.cpu_s - plain.cpu_s, aim_s, show="{:.1f} s", peer=shown)
 
 
-def single_edits(tree: Path, work: Path, options: tuple[str, ...], recipe: Path) -> Iterable[Line]:
-    """Make one edit after the other, and the pack from the image before each to that behind it."""
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How images of single edits are built, and what an edit may send at most."""
+
+    format: str
+    options: tuple[str, ...]
+    most_mb: float
+
+
+def single_edits(
+    tree: Path, work: Path, packings: Sequence[Packing], recipe: Path
+) -> Iterable[Line]:
+    """Make one edit after the other, and packs from the images before each to those behind it."""
     with scratch.copied(tree, work / "copy") as copy:
-        old = _built(copy, work / "edit0.uzip", options, recipe)
+        old = [_built(copy, work / f"edit0.{one.format}", one, recipe) for one in packings]
         for number, edit in enumerate(edits.EDITS, start=1):
             places = edit.places(edits.image_of(copy).tree, 1)
             if not places:
                 yield missing(f"edit, all that travels: {edit.name}", "the tree has no place")
                 continue
             edit.apply(copy, places[0])
-            new = _built(copy, work / f"edit{number}.uzip", options, recipe)
-            yield from _edit_lines(edit.name, old, new, work / "edit.pack")
-            _forget(old)
-            old = new
+            for slot, one in enumerate(packings):
+                new = _built(copy, work / f"edit{number}.{one.format}", one, recipe)
+                yield from _edit_lines(edit.name, one, old[slot], new)
+                _forget(old[slot])
+                old[slot] = new
 
 
-def _edit_lines(name: str, old: Path, new: Path, out: Path) -> Iterable[Line]:
-    pack, _ = made(old, new, out)
-    what = f"edit, all that travels ({pack.facts.moves:,} moves): {name}"
-    yield below(what, travels_mb(pack, new), EDIT_MB, show="{:.2f} MB")
-    replayed = replay(old, new, artefact_of(new), pack.path, pack.facts)
-    yield _replaying(f"the edit: {name}", pack, replayed, plain_dd(new), EDIT_REPLAY_S)
+def _edit_lines(name: str, packing: Packing, old: Path, new: Path) -> Iterable[Line]:
+    pack, _ = made(old, new, old.with_name("edit.pack"))
+    what = f"edit, all that travels ({pack.facts.moves:,} moves), {packing.format}: {name}"
+    yield below(what, travels_mb(pack, new), packing.most_mb, show="{:.2f} MB")
+    if packing.format == "uzip":
+        replayed = replay(old, new, artefact_of(new), pack.path, pack.facts)
+        yield _replaying(f"the edit: {name}", pack, replayed, plain_dd(new), EDIT_REPLAY_S)
 
 
-def _built(tree: Path, out: Path, options: tuple[str, ...], recipe: Path) -> Path:
-    run(peers.image_build(tree, out, *options, cache=out.with_name("edits-cache"), recipe=recipe))
+def _built(tree: Path, out: Path, packing: Packing, recipe: Path) -> Path:
+    cache = out.with_name("edits-cache")
+    run(peers.image_build(tree, out, *packing.options, cache=cache, recipe=recipe))
     return out
 
 

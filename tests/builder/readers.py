@@ -24,7 +24,7 @@ from tests.judges.uzip_judge import judge
 
 Description = dict[bytes, dict[str, object]]
 KINDS = {0o04: "dir", 0o10: "file", 0o12: "link", 0o02: "char", 0o06: "block", 0o01: "fifo"}
-TOOLS = {"squashfs": ("mksquashfs", "unsquashfs"), "erofs": ("mkfs.erofs", "fsck.erofs")}
+TOOLS = {"squashfs": ("unsquashfs",), "erofs": ("mkfs.erofs", "fsck.erofs")}
 
 
 def is_here(tool: str) -> bool:

@@ -25,7 +25,7 @@ from tests.builder.conftest import order
 from tests.builder.trees import Snapshot, snapshot
 
 FORMATS: tuple[Format, ...] = ("uzip", "iso9660", "squashfs", "erofs")
-TOOLS = {"squashfs": ("mksquashfs", "unsquashfs"), "erofs": ("mkfs.erofs", "fsck.erofs")}
+TOOLS = {"squashfs": ("unsquashfs",), "erofs": ("mkfs.erofs", "fsck.erofs")}
 
 
 def _need(*formats: Format) -> None:
@@ -254,12 +254,12 @@ def test_a_missing_tool_is_named_with_its_package(
     chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="mksquashfs is not installed") as caught:
-        _build(chroot, tmp_path / "image", "squashfs")
-    assert "squashfs-tools" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"mkfs\.erofs is not installed") as caught:
+        _build(chroot, tmp_path / "image", "erofs")
+    assert "erofs-utils" in caught.value.hint
 
 
-@pytest.mark.parametrize(("format_", "tool"), [("squashfs", "mksquashfs"), ("erofs", "mkfs.erofs")])
+@pytest.mark.parametrize(("format_", "tool"), [("squashfs", "libzstd"), ("erofs", "mkfs.erofs")])
 def test_what_wrote_an_image_is_told_with_its_version(
     format_: Format, tool: str, chroot: Path, tmp_path: Path
 ) -> None:
@@ -272,18 +272,18 @@ def test_what_wrote_an_image_is_told_with_its_version(
 def test_what_a_failing_tool_says_is_shown(
     chroot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _need("squashfs")
     tools = tmp_path / "tools"
     tools.mkdir()
-    fake = tools / "mksquashfs"
+    fake = tools / "mkfs.erofs"
     fake.write_text(
-        '#!/bin/sh\ncase $1 in -version) echo "mksquashfs version 4.5";; '
-        '-help) printf "\\tzstd\\n";; *) echo "the moon is full" >&2; exit 3;; esac\n'
+        '#!/bin/sh\ncase $1 in -V) echo "mkfs.erofs 1.7";; '
+        '--help) echo "compressors are: lz4, lz4hc";; '
+        '*) echo "the moon is full" >&2; exit 3;; esac\n'
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
-    with pytest.raises(BuildError, match=r"mksquashfs failed \(exit status 3\): the moon is full"):
-        _build(chroot, tmp_path / "out" / "image", "squashfs")
+    with pytest.raises(BuildError, match=r"mkfs\.erofs failed \(exit status 3\): the moon is full"):
+        _build(chroot, tmp_path / "out" / "image", "erofs")
     assert list((tmp_path / "out").iterdir()) == []
 
 

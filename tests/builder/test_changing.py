@@ -14,7 +14,6 @@ from builder.build import build
 from builder.recipe import FileSettings
 from slots.errors import BuildError
 from slots.events import Event, Progress, Started
-from slots.manifest import Format
 from tests.builder import readers
 from tests.builder.conftest import order
 
@@ -87,13 +86,12 @@ _CHANGES = {"grows": "echo more >>big", "goes": "rm big", "appears": "echo more 
 
 
 @pytest.mark.parametrize("change", _CHANGES)
-@pytest.mark.parametrize("format_", ["squashfs", "erofs"])
 def test_what_changes_while_a_tool_reads_the_tree_is_named_with_exit_9(
-    chroot: Path, tmp_path: Path, format_: Format, change: str
+    chroot: Path, tmp_path: Path, change: str
 ) -> None:
     """The tool is there, but the tree changes before its first look at it."""
-    readers.need(*readers.TOOLS[format_])
-    name = readers.TOOLS[format_][0]
+    readers.need("mkfs.erofs")
+    name = "mkfs.erofs"
     tool, out = tmp_path / "tools" / name, tmp_path / "out"
     tool.parent.mkdir()
     tool.write_text(
@@ -103,7 +101,7 @@ def test_what_changes_while_a_tool_reads_the_tree_is_named_with_exit_9(
     tool.chmod(0o755)
     command = [
         sys.executable, "-c", "from builder.cli import main; main()", "build", "--no-cache",
-        "--source", str(chroot), "--output", f"{out}/", "--format", format_,
+        "--source", str(chroot), "--output", f"{out}/", "--format", "erofs",
     ]  # fmt: skip
     path = f"{tool.parent}:{os.environ['PATH']}"
     done = subprocess.run(

@@ -112,7 +112,7 @@ def _image(source: Path, image: Path, format_: Format) -> Path:
 def test_one_change_of_every_kind_is_found_in_images_of_every_format(
     chroot: Path, changed: Path, tmp_path: Path, format_: Format, read: bool
 ) -> None:
-    tool = {"squashfs": "mksquashfs", "erofs": "mkfs.erofs"}.get(format_, "sh")
+    tool = {"squashfs": "unsquashfs", "erofs": "mkfs.erofs"}.get(format_, "sh")
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")
     old = _image(chroot, tmp_path / "old.img", "uzip")

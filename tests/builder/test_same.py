@@ -116,8 +116,8 @@ def test_a_wrong_specification_beside_an_image_is_not_believed(
 
 
 def test_links_that_unsquashfs_does_not_tell_apart_are_refused(tmp_path: Path) -> None:
-    if shutil.which("mksquashfs") is None:
-        pytest.skip("mksquashfs is not installed")
+    if shutil.which("unsquashfs") is None:
+        pytest.skip("unsquashfs is not installed")
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "a").write_text("one")
@@ -136,8 +136,8 @@ def test_links_that_unsquashfs_does_not_tell_apart_are_refused(tmp_path: Path) -
 def test_targets_that_end_with_a_newline_are_read_or_refused_but_never_guessed(
     tmp_path: Path,
 ) -> None:
-    if shutil.which("mksquashfs") is None:
-        pytest.skip("mksquashfs is not installed")
+    if shutil.which("unsquashfs") is None:
+        pytest.skip("unsquashfs is not installed")
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "A").symlink_to("x\n")

@@ -1,21 +1,17 @@
-"""squashfs and erofs, written by mksquashfs and mkfs.erofs as children, the same bytes each time.
+"""erofs, written by mkfs.erofs as a child, the same bytes each time.
 
-Both are given the tree, not the directory: owners, excludes and added entries are the tree's. Only
+It is given the tree, not the directory: owners, excludes and added entries are the tree's. Only
 mkfs.erofs before 1.7 reads a directory: the source if the tree equals it, else a private copy.
 """
 
-import lzma
 import os
 import tempfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-import zstandard
-
-from builder import restore, squashfs, tar
+from builder import restore, tar
 from builder.contents import pieces
 from builder.hardlinks import first_files
 from builder.progress import Meter
@@ -23,21 +19,10 @@ from builder.tools import Tool, feed, run, version, words
 from builder.tree import Tree
 from slots.errors import ConfigError
 from slots.events import Emit, step
-from slots.manifest import ALIGNMENT_BYTES
 
-MKSQUASHFS = Tool("mksquashfs", "squashfs-tools", "squashfs-tools")
 MKFS_EROFS = Tool("mkfs.erofs", "erofs-utils", "erofs-utils")
 
-_SQUASHFS_TAR = (4, 5)
 _EROFS_TAR = (1, 7)
-_SQUASHFS_CODECS = {"zstd": "zstd", "zlib": "gzip", "lzma": "xz", "lz4": "lz4", "none": "gzip"}
-_UNPACK: dict[str, squashfs.Unpack] = {
-    "zstd": lambda data: zstandard.decompress(data, max_output_size=squashfs.BLOCK_BYTES),
-    "zlib": zlib.decompress,
-    "lzma": lzma.decompress,
-}
-"""Decompresses a block of inodes; with other codecs none is compressed."""
-_SQUASHFS_STORED = ("-noD", "-noF")
 _EROFS_CODECS = {"zstd": "zstd", "zlib": "deflate", "lzma": "lzma", "lz4": "lz4hc", "none": ""}
 _EROFS_SINCE = {"zstd": "1.8", "zlib": "1.6", "lzma": "1.5 built with liblzma", "lz4": "1.0"}
 
@@ -53,62 +38,6 @@ class Written:
     def version(self) -> str:
         """The number as people write it."""
         return ".".join(map(str, self.number))
-
-
-def check_squashfs(codec: str) -> Written:
-    """Return what would write, or say why it cannot."""
-    about = words(MKSQUASHFS, "-version").partition("\n")[0]
-    found = version(about)
-    if found < _SQUASHFS_TAR:
-        raise ConfigError(
-            f"mksquashfs {'.'.join(map(str, found))} cannot read a tar stream",
-            hint="install squashfs-tools 4.5 or newer",
-        )
-    name = _SQUASHFS_CODECS[codec]
-    if f"\t{name}" not in words(MKSQUASHFS, "-help-all" if found >= (4, 7) else "-help"):
-        raise ConfigError(
-            f"this mksquashfs cannot compress with {name}",
-            hint="install squashfs-tools built with it, or choose another --codec",
-        )
-    return Written("mksquashfs", found)
-
-
-def write_squashfs(
-    tree: Tree, out: Path, *, codec: str, level: int, cluster_bytes: int, threads: int, emit: Emit
-) -> Written:
-    """Write a tree as squashfs."""
-    written = check_squashfs(codec)
-    latest_s = max(node.mtime_s for node in tree)
-    arguments = [
-        "-", str(out), "-tar", "-noappend", "-reproducible", "-no-xattrs", "-no-recovery",
-        "-exit-on-error", "-quiet", "-no-progress",
-        "-mkfs-time", str(latest_s), "-root-mode", f"{tree.nodes[0].mode:o}",
-        "-comp", _SQUASHFS_CODECS[codec], "-b", str(cluster_bytes),
-        "-processors", str(threads), "-mem", "256M",
-        "-noId" if codec in _UNPACK else "-noI",  # squashfs.py says why
-        *_squashfs_level(codec, level),
-    ]  # fmt: skip
-    total_bytes = sum(node.size for node in tree)
-    with step(emit, "squashfs", out.name, total_bytes):
-        meter = Meter(emit, "squashfs", out.name)
-        feed(MKSQUASHFS, arguments, tar.stream(tree), meter.add, _environment())
-        below = {number for node in tree.nodes[1:] for number in (node.uid, node.gid)}
-        with out.open("r+b") as image:
-            unpack = _UNPACK.get(codec, bytes)
-            squashfs.settle_root(image, tree.nodes[0], below, ALIGNMENT_BYTES, unpack)
-    return written
-
-
-def _squashfs_level(codec: str, level: int) -> tuple[str, ...]:
-    match codec:
-        case "zstd" | "zlib":
-            return ("-Xcompression-level", str(level))
-        case "lz4":
-            return ("-Xhc",)
-        case "none":
-            return _SQUASHFS_STORED
-        case _:
-            return ()
 
 
 def mkfs_erofs() -> Written:
