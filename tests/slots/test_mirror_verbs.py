@@ -480,6 +480,46 @@ def test_a_stick_is_a_mirror_too(host: Host, tmp_path: Path) -> None:
     assert written == bytes(65_536) + IMAGE.body
 
 
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("nothing there", "there is no file"),
+        ("a folder", "there is no file"),
+        ("short", " bytes came of "),
+        ("wrong", "wrong bytes"),
+        ("longer", "more than "),
+    ],
+)
+def test_a_stick_that_rotted_does_not_stop_the_next_mirror(
+    tmp_path: Path, server: Mirror, fault: str, why: str
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    host = Host(Sandbox(), sandbox_slots(tmp_path, SLOT_BYTES, records="records of it"))
+    for data, name in ((PACK.data, PACK.sha256), (IMAGE.data, IMAGE.artefact.sha256)):
+        spoilt = {
+            "short": data[:-1],
+            "wrong": data[:-1] + bytes([data[-1] ^ 1]),
+            "longer": data + b"x",
+        }
+        if fault in spoilt:
+            (tmp_path / name).write_bytes(spoilt[fault])
+        elif fault == "a folder":
+            (tmp_path / name).mkdir()
+    with host.lock() as token:
+        urls = (f"file:{tmp_path}/{PACK.sha256}", server.url("good", PACK.sha256))
+        answer = fetch(host, token, *urls)
+        assert answer.status == 0, answer
+        assert staged(host).read_bytes() == PACK.data
+        assert why in answer.first("failed_mirror"), answer
+        host.do(Erase(B), token)
+        names = (f"file:{tmp_path}", server.folder("good"))
+        answer = pull(host, token, *(f"{name}/{IMAGE.artefact.sha256}" for name in names))
+        assert answer.status == 0, answer
+        assert answer.first("failed_mirror").startswith(f"file:{tmp_path}/"), answer
+        assert proven(host, token)
+
+
 def test_a_host_that_has_nothing_to_download_with_says_so(host: Host, server: Mirror) -> None:
     for name in ("curl", "wget"):
         (Path(host.platform.path) / name).unlink(missing_ok=True)

@@ -344,6 +344,30 @@ def test_a_cut_fill_goes_on_behind_the_last_block_that_came(host: Host) -> None:
         assert host.probe().status(B).written is None
 
 
+def test_an_image_cut_at_ten_places_goes_on_each_time(host: Host, shell: str) -> None:
+    host.shell = shell
+    chance = random.Random(5)  # noqa: S311 - places of a test
+    new = images.of_bytes(chance.randbytes(1_300_000), "uzip")
+    small = "SEGMENT_BYTES=262144\n"
+    at = HEAD_BYTES
+    with host.lock() as token:
+        for cut in sorted(chance.sample(range(HEAD_BYTES, len(new.data)), 10)):
+            host.do(Erase(B), token)
+            payload = new.data[at : max(at, cut)]
+            call = calls.fill_call(token, B, new.artefact, at)
+            assert host.run(small + call, payload).status == 21
+            written = host.probe().status(B).written
+            # All whole blocks that came are there, and nothing that did not.
+            came = at + len(payload) // HEAD_BYTES * HEAD_BYTES
+            assert (written.size_bytes if written else HEAD_BYTES) == came
+            at = came
+        host.do(Erase(B), token)
+        call = calls.fill_call(token, B, new.artefact, at)
+        assert host.run(small + call, new.data[at:]).status == 0
+        assert host.do(Seal(B, new.artefact, "r"), token, new.head).status == 0
+        assert host.do(images.proof(B, new.artefact), token).status == 0
+
+
 def test_a_proof_is_of_the_mount_that_came_after_it_and_of_no_other(
     host: Host, tmp_path: Path
 ) -> None:

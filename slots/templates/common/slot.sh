@@ -143,19 +143,16 @@ receive_body() { # SIZE OFFSET [SHA256]: the payload is the image from there on;
     note_written "${3:-}" "$body_at"
     while [ "$body_at" -lt "$1" ]; do
         [ "$body_step" -le "$(($1 - body_at))" ] || body_step=$(($1 - body_at))
-        body_blocks=$((body_step / HEAD_BYTES))
-        receive "$HEAD_BYTES" "$body_blocks" "$body_at" || {
-            body_at=$((body_at + ${received:-0} * HEAD_BYTES))
-            [ -z "${3:-}" ] || note_written "$3" "$body_at"
-            return 1
-        }
-        body_at=$((body_at + body_blocks * HEAD_BYTES)) body_step=$((body_step % HEAD_BYTES))
-        receive "$PAGE_BYTES" "$((body_step / PAGE_BYTES))" "$body_at" || return 1
-        body_at=$((body_at + body_step)) body_step=$SEGMENT_BYTES
-        [ -z "${3:-}" ] || {
-            note_written "$3" "$body_at"
-            say written "$body_at"
-        }
+        body_blocks=$((body_step / HEAD_BYTES)) body_step=$((body_step % HEAD_BYTES)) body_cut=''
+        receive "$HEAD_BYTES" "$body_blocks" "$body_at" || body_cut=yes body_blocks=${received:-0}
+        body_at=$((body_at + body_blocks * HEAD_BYTES))
+        [ -n "$body_cut" ] || receive "$PAGE_BYTES" "$((body_step / PAGE_BYTES))" "$body_at" || body_cut=yes
+        # Of the pages behind the last whole block all are there, or none counts.
+        [ -n "$body_cut" ] || body_at=$((body_at + body_step))
+        [ -z "${3:-}" ] || note_written "$3" "$body_at"
+        [ -z "$body_cut" ] || return 1
+        body_step=$SEGMENT_BYTES
+        [ -z "${3:-}" ] || say written "$body_at"
     done
 }
 
