@@ -308,6 +308,21 @@ def test_a_pack_cut_at_ten_places_goes_on_and_is_not_sent_again(host: Host) -> N
     assert left.name == f"{other.sha256}.pack"
 
 
+@pytest.mark.parametrize("believed", [0, 1000])
+def test_what_is_there_beyond_what_was_known_is_not_gone_on_from(host: Host, believed: int) -> None:
+    """A mirror may have begun the pack since the probe, and lied."""
+    pack = packs.Pack(random.Random(6).randbytes(200_000))  # noqa: S311 - bytes of a test
+    with host.lock() as token:
+        call = calls.stage_call(token, pack.sha256, pack.size_bytes, 0)
+        assert host.run(call, pack.data[:1000]).status == 21
+        (partial,) = (Path(host.slots.records) / "staging/cgi").iterdir()
+        with partial.open("ab") as file:
+            file.write(bytes(5000))
+        assert stage(host, pack, token, 7000).status == 20, "so much is not there"
+        assert stage(host, pack, token, believed).status == 0
+    assert partial.with_suffix(".pack").read_bytes() == pack.data
+
+
 def test_what_came_is_removed_if_its_digest_is_wrong_or_there_is_no_room(host: Host) -> None:
     pack = packs.Pack(bytes(300_000))
     staging = Path(host.slots.records) / "staging/cgi"

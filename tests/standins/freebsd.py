@@ -366,8 +366,9 @@ class Copy:
         if self.device is None and self.target.startswith("/dev/") and self.target != "/dev/null":
             die(f"dd: {self.target}: Operation not supported")
         path = self.device or self.target
-        truncate = 0 if self.device or "notrunc" in self.conv or self.seek else os.O_TRUNC
-        descriptor = os.open(path, os.O_RDWR | (0 if self.device else os.O_CREAT) | truncate, 0o644)
+        descriptor = os.open(path, os.O_RDWR | (0 if self.device else os.O_CREAT), 0o644)
+        if not self.device and "notrunc" not in self.conv and self.target != "/dev/null":
+            os.ftruncate(descriptor, self.seek)
         os.lseek(descriptor, self.seek, os.SEEK_SET)
         return descriptor
 

@@ -85,6 +85,15 @@ def test_what_a_mounted_or_small_slot_would_be_filled_with_is_refused(
     assert not [entry for entry in world.log[before:] if entry[0] == "dd"]
 
 
+def test_a_part_of_a_pack_is_cut_to_what_is_gone_on_from(host: Host) -> None:
+    pack = packs.Pack(os.urandom(90_000))
+    with host.lock() as token:
+        for offset, payload in ((0, pack.data[:1000] + bytes(99)), (1000, pack.data[1000:])):
+            call = calls.stage_call(token, pack.sha256, pack.size_bytes, offset)
+            answer = host.run(call, payload)
+    assert answer.status == 0, answer
+
+
 def test_a_slot_on_a_disk_of_large_sectors_is_known_and_mounted(host: Host, world: World) -> None:
     world.load_uzip()
     world.change(sector=4096)
