@@ -148,6 +148,7 @@ def test_a_mirror_that_fails_does_not_stop_the_next_one(
 ) -> None:
     bad = server.url(fault, PACK.sha256)
     server.asked.clear()
+    began = time.monotonic()
     with host.lock() as token:
         answer = fetch(host, token, bad, server.url("good", PACK.sha256), timeout_s=PATIENCE_S)
     assert answer.status == 0, answer
@@ -157,6 +158,8 @@ def test_a_mirror_that_fails_does_not_stop_the_next_one(
     assert why != f"{bad}: "
     assert answer.first("mirror") == server.url("good", PACK.sha256)
     assert ended_by_itself(why) or (fault in HANGS and has_busybox(host)), why
+    assert time.monotonic() - began < 3 * PATIENCE_S
+    assert "404" in why or fault != "empty"
     assert "elsewhere" not in dict(server.asked) or has_busybox(host)
     # What never ends is not kept beyond the size of what is wanted.
     assert int(answer.first("pulled")) <= 2 * PACK.size_bytes + 1024
@@ -243,6 +246,9 @@ def test_an_image_from_a_mirror_that_fails_is_pulled_from_the_next_one(
         (why,) = answer.all("failed_mirror")
         assert why.startswith(f"{bad}: ")
         assert ended_by_itself(why) or (fault in HANGS and has_busybox(host)), why
+        assert "404" in why or fault != "empty"
+        if fault == "redirect" and not has_busybox(host):
+            assert "302" in why or "redirection" in why
         assert "elsewhere" not in dict(server.asked) or has_busybox(host)
         assert host.do(Seal(B, IMAGE.artefact, "r"), token, IMAGE.head).status == 0
         assert host.do(images.proof(B, IMAGE.artefact), token).status == 0
