@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,39 @@ def test_a_proof_of_another_boot_is_no_proof(host: Host, tmp_path: Path) -> None
     record = Path(host.slots.records) / "cgi.A.proof"
     boot_id = host.probe().boot_id
     record.write_text(record.read_text().replace(boot_id, "another-boot"))
+    assert host.probe().status(A).proof is None
+
+
+def test_a_proof_of_another_device_is_no_proof(host: Host, tmp_path: Path) -> None:
+    with host.lock() as token:
+        write(host, A, images.squashfs(tmp_path, "one"), token)
+    record = Path(host.slots.records) / "cgi.A.proof"
+    lines = record.read_text().splitlines()
+    (device,) = (line for line in lines if line.startswith("device="))
+    record.write_text("\n".join([*lines, ""]).replace(device, "device=1:1"))
+    assert host.probe().status(A).proof is None
+
+
+def test_of_a_slot_that_could_not_be_read_again_no_proof_is_left(
+    host: Host, tmp_path: Path
+) -> None:
+    image = images.squashfs(tmp_path, "one")
+    with host.lock() as token:
+        write(host, A, image, token)
+        assert host.probe().status(A).proven
+        (tmp_path / "bin").mkdir()
+        program = tmp_path / "bin/dd"
+        fails = "bs=1048576*|*bs=4096*skip="
+        program.write_text(
+            f'#!/bin/sh\ncase "$*" in *{fails}*) echo broken >&2; exit 1 ;; esac\n'
+            f'exec {shutil.which("dd")} "$@"\n'
+        )
+        program.chmod(0o755)
+        path = f"{tmp_path}/bin:{os.environ['PATH']}"
+        host.environment = {**host.environment, "PATH": path}
+        answer = host.do(images.proof(A, image.artefact), token)
+    assert answer.status == 21, answer
+    assert "cannot read" in answer.first("error")
     assert host.probe().status(A).proof is None
 
 
