@@ -131,3 +131,33 @@ def test_a_pack_that_is_staged_already_is_not_sent_again(box: AdminBox) -> None:
     } in told
     assert not [one for one in told if (one["event"], one.get("step")) == ("progress", "stage")]
     assert box.served() == "6"
+
+
+def test_a_part_of_a_pack_that_is_longer_than_the_pack_is_begun_again(box: AdminBox) -> None:
+    newer(box, "7")
+    plan = planned(box, "7")
+    staging = next((box.folder / "frontends/www1").rglob("*.image")).parent / "staging/cgi"
+    staging.mkdir(parents=True, exist_ok=True)  # an earlier test may have left none
+    size_bytes = plan["pack"]["size_bytes"]
+    (staging / f"{plan['pack']['sha256']}.partial").write_bytes(bytes(size_bytes + 1))
+    ran = box.deploy("--image", "cgi-7", "--yes", "--json", *ONLY)
+    assert ran.status == 0, ran.stderr
+    assert json.loads(ran.stdout)["travelled_bytes"] == plan["sends_bytes"]
+    assert box.served() == "7"
+
+
+def test_of_a_pack_that_was_cut_the_rest_travels_as_predicted(box: AdminBox) -> None:
+    newer(box, "8")
+    pack, image = planned(box, "8")["pack"], planned(box, "8")["image"]
+    made = box.folder / f"images/out/.packs/{pack['old_sha256']}-{image['sha256']}.pack"
+    staging = next((box.folder / "frontends/www1").rglob("*.image")).parent / "staging/cgi"
+    staging.mkdir(parents=True, exist_ok=True)  # an earlier test may have left none
+    there = made.read_bytes()[: pack["size_bytes"] * 2 // 3]
+    (staging / f"{pack['sha256']}.partial").write_bytes(there)
+    plan = planned(box, "8")
+    head, _ = travelling(box.folder / "images/out/cgi-8")
+    assert plan["sends_bytes"] == pack["size_bytes"] - len(there) + head
+    ran = box.deploy("--image", "cgi-8", "--yes", "--json", *ONLY)
+    assert ran.status == 0, ran.stderr
+    assert json.loads(ran.stdout)["travelled_bytes"] == plan["sends_bytes"]
+    assert box.served() == "8"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from builder.compare import travels
+from slots.manifest import HEAD_BYTES
 from tests.deployer.conftest import AdminBox
 from tests.slots.mirrors import mirror
 from tests.slots.patches import noise
@@ -103,15 +104,21 @@ def test_what_is_pulled_is_predicted_too(box: AdminBox, medium: str) -> None:
     assert [plan["way"] for plan in plans] == ["pack", "whole"]
 
 
-def test_what_is_sent_to_all_together_keeps_to_its_limit(box: AdminBox) -> None:
+@pytest.mark.parametrize(
+    ("limits", "bytes_per_s"),
+    [('total_bandwidth = "1 MB/s"', 1_000_000), ('host_bandwidth = "500 kB/s"', 2 * 500_000)],
+)
+def test_what_is_sent_keeps_to_its_limit(box: AdminBox, limits: str, bytes_per_s: int) -> None:
+    version = limits.split("_", maxsplit=1)[0]
     for host in BOTH:
         unrecorded(box, host)
-    newer(box, "limited")
-    rate = 1_000_000
-    table = f'[transfer]\ntotal_bandwidth = "{rate // 1000} kB/s"\nhost_bandwidth = "9 MB/s"\n'
-    (box.folder / "limited.toml").write_text(table + box.inventory.read_text())
-    began = time.monotonic()
-    plans = deployed(box, "limited", "limited.toml")
-    assert [plan["way"] for plan in plans] == ["whole", "whole"]
-    sent = sum(plan["sends_bytes"] for plan in plans)
-    assert time.monotonic() - began > 0.8 * sent / rate
+    newer(box, version)
+    text = f"[transfer]\n{limits}\n{box.inventory.read_text()}"
+    (box.folder / "limited.toml").write_text(text)
+    arguments = ("--image", f"cgi-{version}", "--inventory", "limited.toml", "--yes")
+    with box.start(*arguments) as ran:
+        assert ran.stderr is not None
+        filling = [time.monotonic() for line in ran.stderr if '"step":"fill"' in line]
+        assert ran.wait(60) == 0
+    sent_bytes = len(BOTH) * (artefact_of(box, version).stat().st_size - HEAD_BYTES)
+    assert filling[-1] - filling[0] > 0.8 * sent_bytes / bytes_per_s
