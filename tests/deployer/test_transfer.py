@@ -20,14 +20,15 @@ from deployer.transfer import (
     head,
     stream,
 )
-from slots.actions import Erase, Seal, Stage
+from slots.actions import Erase, Fill, Seal, Stage
 from slots.errors import HostError, VerificationError
+from slots.events import Emit, Event, Progress
 from slots.manifest import HEAD_BYTES
 from slots.sandbox import Sandbox
 from slots.slot import SlotName
 from tests.deployer.conftest import described
 from tests.deployer.local import LocalConnection
-from tests.deployer.simulator import serving
+from tests.deployer.simulator import release, serving
 
 
 class Clock:
@@ -102,11 +103,11 @@ def test_hosts_share_what_is_limited_for_all() -> None:
     assert sorted(clock.slept) == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
 
 
-def job(settings: TransferSettings, work: Work | None = None) -> Job:
+def job(settings: TransferSettings, work: Work | None = None, emit: Emit = lambda _: None) -> Job:
     """Return what a host of these settings is under its lock."""
     simulated = serving("a")
     host = Host("www1", "www1", SshSettings(), frozenset(), None, {}, {}, settings)
-    frontend = Frontend(host, simulated.slots, LocalConnection(), Sandbox(), lambda _: None)
+    frontend = Frontend(host, simulated.slots, LocalConnection(), Sandbox(), emit)
     return Job(frontend, "12345678", work or Work(None, threading.Event()), simulated.state())
 
 
@@ -137,6 +138,20 @@ def test_to_see_whether_a_mirror_has_an_image_takes_no_longer_than_its_head(tmp_
     assert (verb, slot, sha256, len(urls)) == ("verb_erase", "B", artefact.head_sha256, 2)
     assert all(url.endswith(artefact.sha256) for url in urls)
     assert int(seconds) == MIRROR_TIMEOUT_S + 2 * HEAD_BYTES // SLOWEST_BYTES_PER_S
+
+
+def test_of_what_is_pulled_it_is_told_how_much_is_there() -> None:
+    events: list[Event] = []
+    pulling = job(TransferSettings("http", MIRRORS), emit=events.append)
+    artefact = release("b").artefacts[0]
+    for errand, said in (
+        (WAYS["http"].pack(pulling, PACK), "7000"),
+        (WAYS["http"].image(pulling, Fill(SlotName.B, artefact), HEAD_BYTES), "100000"),
+    ):
+        for key, value in (("written", said), ("pulled", "5"), ("written", "no number")):
+            errand.heard(key, value)
+    behind_head = 100_000 - HEAD_BYTES
+    assert events == [Progress("stage", 7000, "www1"), Progress("fill", behind_head, "www1")]
 
 
 def test_a_head_keeps_to_the_limits_and_counts(tmp_path: Path) -> None:
