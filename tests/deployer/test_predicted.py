@@ -86,6 +86,36 @@ def test_each_host_gets_the_difference_from_what_it_holds(box: AdminBox) -> None
     assert [plan["sends_bytes"] for plan in plans] == [one.total_bytes for one in said]
 
 
+def test_a_rollback_sends_nothing_and_would_have_sent_nothing(box: AdminBox) -> None:
+    newer(box, "back")
+    assert box.deploy("--image", "cgi-back", "--yes").status == 0
+    ran = box.deploy("rollback", "--yes", "--json")
+    assert ran.status == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert (result["travelled_bytes"], result["whole_bytes"]) == (0, 0)
+
+
+def test_one_pack_is_made_for_all_that_hold_the_same_and_weighed_against_each_line(
+    box: AdminBox,
+) -> None:
+    newer(box, "once")
+    text = box.inventory.read_text()
+    limit = '\n[hosts.www2.transfer]\nhost_bandwidth = "8 Mbit/s"\n'
+    (box.folder / "lines.toml").write_text(text + limit)
+    kept = box.folder / "images/out/.packs"
+    kept.mkdir(exist_ok=True)
+    for made in (1, 0):
+        before = set(kept.iterdir())
+        arguments = ("--json", "--image", "cgi-once", "--inventory", "lines.toml")
+        ran = box.deploy("plan", *arguments)
+        assert ran.status == 0, ran.stderr
+        assert len(set(kept.iterdir()) - before) == made
+        plans = [one["plan"] for one in json.loads(ran.stdout)["hosts"]]
+        assert plans[0]["pack"] == plans[1]["pack"]
+        assert "at 100 Mbit/s" in plans[0]["why"]
+        assert "at 8 Mbit/s" in plans[1]["why"]
+
+
 @pytest.mark.parametrize("medium", ["a web server", "a stick"])
 def test_what_is_pulled_is_predicted_too(box: AdminBox, medium: str) -> None:
     if not any(shutil.which(name) for name in ("curl", "wget")):
