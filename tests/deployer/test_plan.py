@@ -173,6 +173,18 @@ def test_an_image_that_is_there_is_not_sent_again_but_proven_before_each_switch(
     assert kinds(planned(frontend).actions) == [Prove, *SERVE]
 
 
+def test_what_serves_is_proven_again_once_its_proof_holds_no_more() -> None:
+    frontend = serving("a")
+    there = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(there, Plan)
+    assert there.actions == ()
+    frontend.cells[SlotName.A].proof = ""
+    plan = plan_deploy(frontend.slots, frontend.state(), OLD, None)
+    assert isinstance(plan, Plan)
+    assert (plan.target, plan.sends_bytes) == (SlotName.A, 0)
+    assert kinds(plan.actions)[0] is Prove
+
+
 def test_an_image_of_which_the_record_is_lost_is_known_by_its_head_and_proven() -> None:
     frontend = serving("a")
     for action in planned(frontend).actions[:4]:
