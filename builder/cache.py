@@ -16,16 +16,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from builder import recall
 from builder.clusters import Recall, Stored, nothing_known
-from builder.stamps import Stamp
+from builder.stamps import Stamp, place_of
 from slots.events import Emit, Notice
 
-FILE = "known-2.sqlite"
-FORMER = "known-1.sqlite*"
+FILE = "known-3.sqlite"
+FORMER = "known-[12].sqlite*"
 RACY_NS = 2_000_000_000
 """A file that was written so shortly before the scan could be written again unseen: a clock of a
 file system ticks in up to two seconds."""
@@ -40,11 +41,10 @@ TOUCHED_DAYS = 7
 BUSY_S = 10.0
 _DAY_S = 86_400
 _ASKED_AT_ONCE = 10_000
-_SIGNED = 2**63
 
 _SCHEMA = """
 create table if not exists files (
-    device integer, inode integer, size integer, mtime_ns integer, ctime_ns integer,
+    device integer, inode integer, stamp blob not null,
     sha256 blob not null, day integer not null, primary key (device, inode)
 ) without rowid;
 create table if not exists releases (
@@ -52,7 +52,7 @@ create table if not exists releases (
 ) without rowid;
 """
 _FILES = """
-select inode, size, mtime_ns, ctime_ns, sha256, day from files
+select stamp, sha256, day from files
 where device = ? and inode in (select value from json_each(?))
 """
 
@@ -96,7 +96,7 @@ class Cache:
         with self._guarded(self.connection) as connection:
             connection.execute("begin immediate")
             rows = self._rows(read, day)
-            connection.executemany("insert or replace into files values (?,?,?,?,?,?,?)", rows)
+            connection.executemany("insert or replace into files values (?,?,?,?,?)", rows)
             _prune_files(connection, day)
             connection.execute("commit")
 
@@ -105,8 +105,7 @@ class Cache:
         for packed in sorted(read):
             stamp = Stamp.of(packed)
             if self.is_settled(max(stamp.mtime_ns, stamp.ctime_ns)):
-                device, inode, *rest = stamp
-                yield device, _signed(inode), *rest, read[packed], day
+                yield *place_of(packed), packed, read[packed], day
 
     def is_settled(self, latest_ns: int) -> bool:
         """Tell whether what was last written then cannot be written again unseen."""
@@ -226,17 +225,15 @@ def _known_files(connection: sqlite3.Connection, stamps: Iterable[bytes]) -> dic
     today = _today()
     ordered = sorted(stamps)  # as the table is: each page is looked at once
     for at in range(0, len(ordered), _ASKED_AT_ONCE):
-        asked = ((Stamp.of(packed), packed) for packed in ordered[at : at + _ASKED_AT_ONCE])
-        for device, same in groupby(asked, lambda one: one[0].device):
-            wanted = {_signed(stamp.inode): (stamp, packed) for stamp, packed in same}
-            for inode, size, mtime_ns, ctime_ns, sha256, day in connection.execute(
-                _FILES, (device, json.dumps(list(wanted)))
-            ):
-                stamp, packed = wanted[inode]
-                if (size, mtime_ns, ctime_ns) == stamp[2:]:
-                    found[packed] = sha256
+        asked = ordered[at : at + _ASKED_AT_ONCE]
+        wanted = set(asked)
+        for device, places in groupby(map(place_of, asked), itemgetter(0)):
+            inodes = json.dumps([inode for _, inode in places])
+            for stamp, sha256, day in connection.execute(_FILES, (device, inodes)):
+                if stamp in wanted:
+                    found[stamp] = sha256
                     if day < today - TOUCHED_DAYS:
-                        old.append((today, device, inode))
+                        old.append((today, *place_of(stamp)))
     if old:
         connection.execute("begin immediate")
         connection.executemany("update files set day = ? where device = ? and inode = ?", old)
@@ -253,11 +250,6 @@ def _prune_files(connection: sqlite3.Connection, day: int) -> None:
             "delete from files where day <= (select day from files order by day limit 1 offset ?)",
             (count - MAX_FILES // 2,),
         )
-
-
-def _signed(inode: int) -> int:
-    """SQLite's integers have a sign."""
-    return inode - 2 * _SIGNED if inode >= _SIGNED else inode
 
 
 def _today() -> int:

@@ -14,6 +14,7 @@ _STAMP = struct.Struct(">QQQqIqI")
 not."""
 
 _SIZE_AND_MTIME = struct.Struct(">16xQq16x")
+_PLACE = struct.Struct(">qq32x")
 _SECOND_NS = 1_000_000_000
 
 
@@ -50,3 +51,9 @@ def size_and_mtime_s(stamp: bytes) -> tuple[int, int]:
     """Return the size and the whole seconds of the last change of a packed stamp."""
     size, mtime_s = _SIZE_AND_MTIME.unpack(stamp)
     return size, mtime_s
+
+
+def place_of(stamp: bytes) -> tuple[int, int]:
+    """Return the device and the inode of a packed stamp as a database's integers, with a sign."""
+    device, inode = _PLACE.unpack(stamp)
+    return device, inode
