@@ -1,8 +1,12 @@
 """What the tests of downloads share: a pack and an image, and how a host asks for them."""
 
+import os
 import random
+import select
 import subprocess
+import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -67,3 +71,12 @@ def proven(host: Host, token: str) -> bool:
     """Seal the slot, and tell whether it holds the image."""
     assert host.do(Seal(B, IMAGE.artefact, "r"), token, IMAGE.head).status == 0
     return host.do(images.proof(B, IMAGE.artefact), token).status == 0
+
+
+def ends_within(answer: IO[bytes], seconds: float) -> None:
+    """Read an answer to its end, which comes when nobody holds it any more."""
+    until = time.monotonic() + seconds
+    while select.select([answer], [], [], max(0.0, until - time.monotonic()))[0]:
+        if not os.read(answer.fileno(), 4096):
+            return
+    pytest.fail(f"somebody holds the answer for more than {seconds} s")
