@@ -151,7 +151,11 @@ pull_once() { # URL, from $pull_at on; or why_not
     pull_sum=/dev/null
     [ -z "$pull_whole" ] || {
         pull_sum=$scratch.sum
-        sha256 <"$pull_sum" >"$scratch.digest" 2>/dev/null 3<&- 4>&- 6<&- 7>&- &
+        ( # a shell keeps copies of what a function's own redirections close, for their end
+            trap - EXIT HUP INT PIPE TERM
+            exec 3<&- 4>&- 6<&- 7>&-
+            sha256 <"$pull_sum"
+        ) >"$scratch.digest" 2>/dev/null &
         pull_digest=$!
         feeders="$feeders $pull_digest"
     }

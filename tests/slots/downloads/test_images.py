@@ -20,6 +20,7 @@ from tests.slots.downloads.frontend import (
     SLOT_BYTES,
     B,
     ended_by_itself,
+    ends_within,
     has_busybox,
     proven,
     pull,
@@ -216,3 +217,19 @@ def test_a_slot_is_not_erased_for_an_image_that_no_mirror_has(
         assert device.read_bytes() == held
         assert erase(bad, good).status == 0
     assert device.read_bytes()[:512] == bytes(512)
+
+
+def test_nobody_holds_the_answer_when_the_script_of_a_pull_was_killed(
+    host: Host, server: Mirror
+) -> None:
+    reach = calls.MirrorReach((server.url("slow", IMAGE.artefact.sha256),), 20)
+    with host.lock() as token:
+        host.do(Erase(B), token)
+        call = "SEGMENT_BYTES=131072\n" + calls.pull_call(token, B, IMAGE.artefact, reach)
+        with host.start(call, "12345678", platform=host.platform) as child:
+            assert child.stdout is not None
+            while b"written" not in child.stdout.readline():
+                pass
+            child.kill()
+            child.wait()
+            ends_within(child.stdout, 10)
