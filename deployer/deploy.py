@@ -1,10 +1,12 @@
 """The pipeline of one rollout, and of a look at the fleet. The only file that knows the order.
 
-load ─► find the release ─► verify it, probe ─► packs ─► plan ─► show, confirm ─► execute per host
+load ─► find the release ─► probe ─► packs ─► plan ─► show, confirm ─► execute per host
+                        └─► verify it meanwhile ─┘
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -133,23 +135,32 @@ def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     """Find the release, ask every host, and plan; nothing is changed anywhere."""
     _tell_what_is_not_limited(fleet)
     found = _find(fleet, wish, out)
-    probed = probe_all(fleet) if found is None else _asked_while_read(fleet, found, out)
-    return propose_for(fleet, wish, found, probed, out)
+    if found is None:
+        return propose_for(fleet, wish, found, probe_all(fleet), out)
+    with _verified_meanwhile(fleet, found, out):
+        return propose_for(fleet, wish, found, probe_all(fleet), out)
 
 
-def _asked_while_read(fleet: Fleet, found: FoundRelease, out: Path) -> Probed:
-    """Ask every host while the release is held against its description: neither waits."""
+@contextmanager
+def _verified_meanwhile(fleet: Fleet, found: FoundRelease, out: Path) -> Iterator[None]:
+    """Hold the release against its description while hosts are asked and packs made.
+
+    What is wrong with it goes before what else went wrong: that may follow from it.
+    """
     reader = ThreadPoolExecutor(1, thread_name_prefix="verify")
+    reading = reader.submit(_verify, found, out, _without_failures(fleet.emit))
     try:
-        reading = reader.submit(_verify, found, out, _without_failures(fleet.emit))
-        probed = probe_all(fleet)
+        try:
+            yield
+        except Exception:
+            reading.result()
+            raise
         reading.result()
     except BaseException:
         fleet.kept.close()
         raise
     finally:
         reader.shutdown(wait=False)
-    return probed
 
 
 def _tell_what_is_not_limited(fleet: Fleet) -> None:

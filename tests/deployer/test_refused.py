@@ -264,3 +264,26 @@ def test_status_names_the_host_on_every_row_of_a_pipe(box: AdminBox) -> None:
 
 def _user(box: AdminBox) -> str:
     return box.inventory.read_text().split('user = "')[1].split('"')[0]
+
+
+@pytest.mark.parametrize("damage", ["head", "end", "cut"])
+def test_a_release_that_is_not_as_described_is_named_before_anything_is_made_of_it(
+    box: AdminBox, damage: str
+) -> None:
+    """A pack is made meanwhile, and may stumble over the same."""
+    image = box.folder / "images/out/cgi-2/cgi.squashfs"
+    data = image.read_bytes()
+    try:
+        with image.open("r+b") as file:
+            if damage == "cut":
+                file.truncate(4096)
+            else:
+                file.seek(3 if damage == "head" else -3, 0 if damage == "head" else 2)
+                file.write(b"\x5a")
+        ran = box.deploy("--yes", "--image", "cgi-2")
+    finally:
+        image.write_bytes(data)
+    told = [line for line in said(ran).splitlines() if "its release says" in line]
+    assert ran.status == 8, ran
+    assert len(told) == 1, ran
+    assert "cgi.squashfs" in told[0]
