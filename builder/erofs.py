@@ -7,7 +7,6 @@ mkfs.erofs before 1.7 reads a directory: the source if the tree equals it, else 
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -22,45 +21,32 @@ from slots.events import Emit, step
 
 MKFS_EROFS = Tool("mkfs.erofs", "erofs-utils", "erofs-utils")
 
-_EROFS_TAR = (1, 7)
-_EROFS_CODECS = {"zstd": "zstd", "zlib": "deflate", "lzma": "lzma", "lz4": "lz4hc", "none": ""}
-_EROFS_SINCE = {"zstd": "1.8", "zlib": "1.6", "lzma": "1.5 built with liblzma", "lz4": "1.0"}
+_TAR = (1, 7)
+_CODECS = {"zstd": "zstd", "zlib": "deflate", "lzma": "lzma", "lz4": "lz4hc", "none": ""}
+_SINCE = {"zstd": "1.8", "zlib": "1.6", "lzma": "1.5 built with liblzma", "lz4": "1.0"}
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a tool was, for the release's description."""
-
-    tool: str
-    number: tuple[int, ...]
-
-    @property
-    def version(self) -> str:
-        """The number as people write it."""
-        return ".".join(map(str, self.number))
-
-
-def mkfs_erofs() -> Written:
-    """Return what would write an erofs; 1.5 knows no `-V`, its name stands within its usage."""
+def tool_version() -> tuple[int, ...]:
+    """Return that of mkfs.erofs; 1.5 knows no `-V`, its name stands within its usage."""
     said = words(MKFS_EROFS, "-V").splitlines()
     about = next((line for line in said if line.startswith("mkfs.erofs ")), "")
-    return Written("mkfs.erofs", version(about))
+    return version(about)
 
 
-def check_erofs(codec: str, source: Path | None) -> Written:
-    """Return what would write, or say why it cannot."""
-    written = mkfs_erofs()
-    _erofs_codec(codec, 1)
-    if written.number < _EROFS_TAR and source is None and os.geteuid() != 0:
+def check(codec: str, source: Path | None) -> bool:
+    """Tell whether the tool reads a tar stream, or say why it cannot write this tree."""
+    streams = tool_version() >= _TAR
+    _codec(codec, 1)
+    if not streams and source is None and os.geteuid() != 0:
         raise ConfigError(
             "mkfs.erofs before 1.7 reads owners from a directory, and only root can make one with "
             "the owners asked for",
             hint="install erofs-utils 1.7 or newer, build as root, or choose squashfs",
         )
-    return written
+    return streams
 
 
-def write_erofs(
+def write(
     tree: Tree,
     out: Path,
     *,
@@ -69,15 +55,14 @@ def write_erofs(
     level: int,
     mtree_sha256: str,
     emit: Emit,
-) -> Written:
+) -> None:
     """Write a tree as erofs. `source` is a directory that equals the tree, if there is one."""
-    written = check_erofs(codec, source)
-    streams = written.number >= _EROFS_TAR
+    streams = check(codec, source)
     latest_s = max(node.mtime_s for node in tree)
     # The clamp of SOURCE_DATE_EPOCH keeps earlier times; -T would replace them all.
     environment = _environment() | {"SOURCE_DATE_EPOCH": str(latest_s)}
     arguments = [
-        "--quiet", "-x-1", f"-U{UUID(mtree_sha256[:32])}", *_erofs_codec(codec, level),
+        "--quiet", "-x-1", f"-U{UUID(mtree_sha256[:32])}", *_codec(codec, level),
     ]  # fmt: skip
     total_bytes = sum(node.size for node in tree)
     with step(emit, "erofs", out.name, total_bytes if streams else None):
@@ -86,7 +71,7 @@ def write_erofs(
             feed(
                 MKFS_EROFS,
                 [*arguments, "--tar=f", str(out)],
-                tar.stream_with_root(tree),
+                tar.stream(tree),
                 meter.add,
                 environment,
             )
@@ -94,18 +79,17 @@ def write_erofs(
             run(MKFS_EROFS, [*arguments, str(out), str(source)], environment)
         else:
             _from_copy(tree, out, arguments, environment)
-    return written
 
 
-def _erofs_codec(codec: str, level: int) -> list[str]:
-    name = _EROFS_CODECS[codec]
+def _codec(codec: str, level: int) -> list[str]:
+    name = _CODECS[codec]
     if not name:
         return []
     offered = words(MKFS_EROFS, "--help").partition("compressors are:")[2]
     if name not in offered.replace(",", " ").split():
         raise ConfigError(
             f"this mkfs.erofs cannot compress with {name} (it offers:{offered.rstrip()})",
-            hint=f"install erofs-utils {_EROFS_SINCE[codec]} or newer, or take --codec lz4",
+            hint=f"install erofs-utils {_SINCE[codec]} or newer, or take --codec lz4",
         )
     return [f"-z{name},{level}"]
 

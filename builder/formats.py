@@ -251,17 +251,16 @@ def _write_squashfs(job: Job, target: Target) -> Made:
 
 
 def _check_erofs(job: Job) -> Checked:
-    erofs.check_erofs(job.packed.codec, job.source)
+    erofs.check(job.packed.codec, job.source)
     return Checked(tools=_erofs_tools(job.packed.codec))
 
 
 def _erofs_tools(_codec: Codec) -> dict[str, str]:
-    written = erofs.mkfs_erofs()
-    return {written.tool: written.version}
+    return {"mkfs.erofs": ".".join(map(str, erofs.tool_version()))}
 
 
 def _write_erofs(job: Job, target: Target) -> Made:
-    erofs.write_erofs(
+    erofs.write(
         job.tree,
         target.out,
         source=job.source,

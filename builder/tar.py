@@ -1,7 +1,7 @@
 """A tree as a tar stream in GNU's format: what mkfs.erofs reads from a pipe.
 
-The same tree gives the same bytes. Entries are in tree order without the root, which the readers
-take from elsewhere; names are bytes; owners are numbers without names.
+The same tree gives the same bytes. Entries are in tree order, the root first as `.`; names are
+bytes; owners are numbers without names.
 """
 
 import tarfile
@@ -21,19 +21,10 @@ _TYPES = {
 }
 
 
-def stream_with_root(tree: Tree) -> Iterator[bytes]:
-    """Yield the bytes of a tar file that begins with the root directory itself."""
-    root = tree.nodes[0]
-    yield _header(root._replace(path=b"/."), None)
-    yield from stream(tree)
-
-
 def stream(tree: Tree) -> Iterator[bytes]:
-    """Yield the bytes of a tar file."""
+    """Yield the bytes of a tar file that begins with the root directory itself."""
     firsts: dict[int, Node] = {}
     for node in tree:
-        if not node.path:
-            continue
         first = node if node.group is None else firsts.setdefault(node.group, node)
         yield _header(node, None if first is node else first)
         if first is node and node.kind is Kind.FILE:
@@ -43,7 +34,7 @@ def stream(tree: Tree) -> Iterator[bytes]:
 
 
 def _header(node: Node, linked_to: Node | None) -> bytes:
-    entry = tarfile.TarInfo(_text(node.path[1:]))
+    entry = tarfile.TarInfo(_text(node.path[1:] or b"."))
     entry.mode, entry.uid, entry.gid, entry.mtime = node.mode, node.uid, node.gid, node.mtime_s
     entry.devmajor, entry.devminor = node.major, node.minor
     if linked_to is not None:

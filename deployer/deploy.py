@@ -6,7 +6,7 @@ load ─► find the release ─► probe ─► packs ─► plan ─► show, 
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -135,9 +135,7 @@ def propose(fleet: Fleet, wish: Wish, out: Path) -> Proposal:
     """Find the release, ask every host, and plan; nothing is changed anywhere."""
     _tell_what_is_not_limited(fleet)
     found = _find(fleet, wish, out)
-    if found is None:
-        return propose_for(fleet, wish, found, probe_all(fleet), out)
-    with _verified_meanwhile(fleet, found, out):
+    with _verified_meanwhile(fleet, found, out) if found else nullcontext():
         return propose_for(fleet, wish, found, probe_all(fleet), out)
 
 

@@ -6,7 +6,7 @@ their listings, and the tables of one image are nearly those of the next.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from builder.squashfs.records import (
     inode_bytes,
     is_long,
     long_directory_bytes,
+    runs,
 )
 from builder.tree import Digests, Kind, Node, Tree
 
@@ -46,6 +47,7 @@ class Listing(NamedTuple):
 
     children: Children
     breaks: Sequence[int]  # where a group begins, but for the first
+    is_long: bool  # by its names: so is its directory's inode
     size_bytes: int
 
 
@@ -80,9 +82,10 @@ def plan_layout(tree: Tree, digests: Digests, block_bytes: int) -> Layout:
     inodes = _inodes(nodes)
     data = _data(nodes, inodes, digests)
     groups = [_groups(nodes, one) for one in children]
-    positions, inode_table_bytes = _placed_inodes(nodes, children, groups, inodes, block_bytes)
+    long = _long_directories(nodes, children, groups)
+    positions, inode_table_bytes = _placed_inodes(nodes, children, long, inodes, block_bytes)
     listings = [
-        Listing(one, breaks, _listing_bytes(nodes, one, breaks, inodes, positions))
+        Listing(one, breaks, one.node in long, _listing_bytes(nodes, one, breaks, positions))
         for one, breaks in zip(children, groups, strict=True)
     ]
     listed, directory_table_bytes = _zone(
@@ -163,7 +166,7 @@ def _groups(nodes: Sequence[Node], one: Children) -> Sequence[int]:
 def _placed_inodes(
     nodes: Sequence[Node],
     children: Sequence[Children],
-    groups: Sequence[Sequence[int]],
+    long: Mapping[int, int],
     inodes: "array[int]",
     block_bytes: int,
 ) -> "tuple[array[int], int]":
@@ -177,7 +180,6 @@ def _placed_inodes(
         if inodes[number] == number:
             has_blocks = nodes[number].kind is is_file and nodes[number].size >= block_bytes
             (far if has_blocks else near).append(number)
-    long = _long_directories(nodes, children, groups)
     positions = array("Q", bytes(8 * len(nodes)))
     size_bytes = 0
     for mark, zone in ((b"I", near), (b"L", far)):
@@ -207,10 +209,7 @@ def _zone(
     nodes: Sequence[Node], order: Sequence[int], sizes: Sequence[int], mark: bytes
 ) -> "tuple[array[int], int]":
     """Place what belongs to some nodes; return where each begins, and how long the zone is."""
-    units: list[Unit] = []
-    for low, high in cut(sizes, _cuts(nodes, order), UNIT_BYTES):
-        cells = quantised(sum(sizes[low:high]), CELL_BYTES)
-        units.append(Unit(cells, name_hash(mark + nodes[order[low]].path), low, high))
+    units = _units(nodes, order, sizes, mark, most_bytes=UNIT_BYTES, cell_bytes=CELL_BYTES)
     cells, starts = place(units, LOAD_PERCENT, STEPS)
     placed = array("Q")
     for unit, start in zip(units, starts, strict=True):
@@ -218,6 +217,27 @@ def _zone(
         placed.extend(islice(within, unit.high - unit.low))
     size_bytes = cells * CELL_BYTES
     return placed, size_bytes + -size_bytes % METADATA_BYTES
+
+
+def _units(
+    nodes: Sequence[Node],
+    order: Sequence[int],
+    sizes: Sequence[int],
+    mark: bytes,
+    *,
+    most_bytes: int,
+    cell_bytes: int,
+) -> list[Unit]:
+    """Return what is placed as one, in order; its key is the path of the first."""
+    return [
+        Unit(
+            quantised(sum(sizes[low:high]), cell_bytes),
+            name_hash(mark + nodes[order[low]].path),
+            low,
+            high,
+        )
+        for low, high in cut(sizes, _cuts(nodes, order), most_bytes)
+    ]
 
 
 def _cuts(nodes: Sequence[Node], order: Sequence[int]) -> Iterator[int]:
@@ -237,15 +257,11 @@ def _listing_bytes(
     nodes: Sequence[Node],
     one: Children,
     breaks: Sequence[int],
-    inodes: "array[int]",
     positions: "array[int]",
 ) -> int:
     """Return the length of a listing: a header for each block of inodes that it leads to."""
-    held = one.held
-    blocks = [positions[inodes[child]] // METADATA_BYTES for child in held]
-    changes = {at for at in range(1, len(held)) if blocks[at] != blocks[at - 1]}
-    headers = len(changes.union(breaks)) + bool(held)
-    return headers * HEADER_BYTES + sum(entry_bytes(nodes[child].name) for child in held)
+    headers = sum(1 for _ in runs([positions[child] for child in one.held], breaks))
+    return headers * HEADER_BYTES + sum(entry_bytes(nodes[child].name) for child in one.held)
 
 
 def _fragments(
@@ -253,12 +269,11 @@ def _fragments(
 ) -> tuple[list[Fragment], int]:
     """Return the fragments in order, and how many places their table has."""
     sizes = [nodes[number].size for number in small]
-    ranges = list(cut(sizes, _cuts(nodes, small), block_bytes))
-    units = [Unit(1, name_hash(b"F" + nodes[small[low]].path), low, high) for low, high in ranges]
+    units = _units(nodes, small, sizes, b"F", most_bytes=block_bytes, cell_bytes=block_bytes)
     count, places = place(units, LOAD_PERCENT, STEPS)
     fragments = [
-        Fragment(number, array("Q", small[low:high]))
-        for number, (low, high) in zip(places, ranges, strict=True)
+        Fragment(number, array("Q", small[unit.low : unit.high]))
+        for number, unit in zip(places, units, strict=True)
     ]
     return fragments, count
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from builder.tree import Kind, Node
 
 METADATA_BYTES = 8192
+STORED_METADATA_BYTES = 2 + METADATA_BYTES
 """Tables are stored in blocks of so many bytes, each behind two bytes that tell its length."""
 
 GROUP_ENTRIES = 256
@@ -90,7 +91,7 @@ def number_of(position: int) -> int:
 def place_of(position: int) -> tuple[int, int]:
     """Return block and offset of a byte of a table."""
     block, offset = divmod(position, METADATA_BYTES)
-    return block * (METADATA_BYTES + 2), offset
+    return block * STORED_METADATA_BYTES, offset
 
 
 def is_long(names: Sequence[bytes]) -> bool:
@@ -190,7 +191,7 @@ def listing(
     parts: list[bytes] = []
     index: list[tuple[int, bytes]] = []
     at, begins = 0, frozenset(breaks)
-    for low, high in _runs(entries, begins):
+    for low, high in runs([entry.position for entry in entries], breaks):
         if low in begins:
             index.append((at, entries[low].name))
         run = b"".join(_headed(entries[low:high]))
@@ -199,16 +200,19 @@ def listing(
     return b"".join(parts), index
 
 
-def _runs(entries: Sequence[Entry], begins: frozenset[int]) -> Iterator[tuple[int, int]]:
-    """Yield which entries stand behind one header: their inodes begin in one block."""
-    low = 0
-    for at in range(1, len(entries)):
-        before, here = entries[at - 1].position, entries[at].position
-        if at in begins or before // METADATA_BYTES != here // METADATA_BYTES:
+def runs(positions: Sequence[int], breaks: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield which entries stand behind one header: of one group, with inodes in one block.
+
+    `positions` are the bytes of the table at which their inodes begin.
+    """
+    low, begins = 0, frozenset(breaks)
+    blocks = [position // METADATA_BYTES for position in positions]
+    for at in range(1, len(blocks)):
+        if at in begins or blocks[at - 1] != blocks[at]:
             yield low, at
             low = at
-    if entries:
-        yield low, len(entries)
+    if blocks:
+        yield low, len(blocks)
 
 
 def _headed(run: Sequence[Entry]) -> Iterator[bytes]:

@@ -33,8 +33,7 @@ def tables(
         entries = _entries(layout, one)
         listing, index = records.listing(entries, one.breaks)
         listings[at : at + len(listing)] = listing
-        is_long = records.is_long([entry.name for entry in entries])
-        about = Listed(at, len(listing), _parent(layout, one), index if is_long else None)
+        about = Listed(at, len(listing), _parent(layout, one), index if one.is_long else None)
         put(one.children.node, about)
     return inodes, listings
 

@@ -10,7 +10,7 @@ their blocks are.
 import struct
 from array import array
 from collections.abc import Callable, Iterator
-from itertools import accumulate, repeat, tee
+from itertools import repeat, tee
 from typing import BinaryIO, NamedTuple
 
 from builder.clusters import Recall, Stored, nothing_known
@@ -124,8 +124,7 @@ class _Image:
         """Write a block; return its length as the tables tell it, 0 for a hole."""
         data, length = packed.stored, len(packed.stored)
         if packed.key:
-            stream_bytes = packed.stream_bytes
-            row = Stored(packed.key, self._end, length, stream_bytes, packed.digest)
+            row = Stored(packed.key, self._end, length, packed.stream_bytes, packed.digest)
             self.kept.append(row)
         self._out.write(data)
         self._end += length
@@ -171,9 +170,7 @@ class _Image:
 
     def _put_listed(self, table: bytes | bytearray) -> int:
         """Write a table and the list of its blocks; return where the list begins."""
-        blocks = [len(block) for block in records.metadata(table)]
-        begin = self._put(table)
-        starts = list(accumulate(blocks, initial=begin))[:-1]
+        starts = range(self._put(table), self._end, records.STORED_METADATA_BYTES)
         self._out.write(struct.pack(f"<{len(starts)}Q", *starts))
         at = self._end
         self._end += 8 * len(starts)

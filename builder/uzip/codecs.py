@@ -43,9 +43,8 @@ class Codec:
     `magic` is the text at the start of an image, `reference_magic` that of one with references.
     `bound` tells the longest stored form of a cluster that the kernel takes, `filler` makes bytes
     that may follow a cluster, to fill a gap of 1 to 511 to the next sector (or one more sector).
-    `compressor` makes a function that one thread may use, `packer` one that compresses many
-    clusters to the same bytes, `decompressor` one that takes the stored bytes and the size of a
-    cluster, and raises ValueError.
+    `packer` makes a function that one thread may use to compress many clusters, `decompressor` one
+    that takes the stored bytes and the size of a cluster, and raises ValueError.
     """
 
     name: str
@@ -56,10 +55,14 @@ class Codec:
     least_cluster_bytes: int
     bound: Callable[[int], int]
     filler: Callable[[int], bytes]
-    compressor: Callable[[int], Transform]
     decompressor: Callable[[], Decompress]
     packer: Callable[[int], Transforms]
     versions: Callable[[], dict[str, str]] = dict  # of the libraries
+
+    def compressor(self, level: int) -> Transform:
+        """Return what compresses one cluster."""
+        pack = self.packer(level)
+        return lambda data: pack([data])[0]
 
 
 def codec_of(name: str, level: int | None = None) -> tuple[Codec, int]:
@@ -107,10 +110,6 @@ def _zlib_bound(size: int) -> int:
     return size + (size >> 12) + (size >> 14) + (size >> 25) + 13
 
 
-def _zlib_compressor(level: int) -> Transform:
-    return lambda data: zlib.compress(data, level)
-
-
 def _zlib_decompress(stored: bytes, size: int) -> bytes:
     decoder = zlib.decompressobj()
     try:
@@ -127,11 +126,6 @@ def _zlib_decompress(stored: bytes, size: int) -> bytes:
 
 def _lzma_bound(size: int) -> int:
     return size + size // 255 + 16
-
-
-def _lzma_compressor(level: int) -> Transform:
-    pack = streams.xz(level)
-    return lambda data: pack([data])[0]
 
 
 def _lzma_decompress(stored: bytes, size: int) -> bytes:
@@ -154,12 +148,6 @@ def _zeros(gap: int) -> bytes:
 
 def _zstd_bound(size: int) -> int:
     return size + (size >> 8) + ((((128 << 10) - size) >> 11) if size < 128 << 10 else 0)
-
-
-def _zstd_compressor(level: int) -> Transform:
-    # With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
-    pack = streams.zstd(level)
-    return lambda data: pack([data])[0]
 
 
 def _zstd_decompressor() -> Decompress:
@@ -218,8 +206,8 @@ CODECS = {
             least_cluster_bytes=SECTOR_BYTES,
             bound=_zstd_bound,
             filler=_skippable,
-            compressor=_zstd_compressor,
             decompressor=_zstd_decompressor,
+            # With a checksum, as mkuzip does: a worn disk then gives an error and not wrong bytes.
             packer=streams.zstd,
             versions=streams.zstd_versions,
         ),
@@ -232,7 +220,6 @@ CODECS = {
             least_cluster_bytes=SECTOR_BYTES,
             bound=_zlib_bound,
             filler=_zeros,
-            compressor=_zlib_compressor,
             decompressor=lambda: _zlib_decompress,
             packer=streams.zlib_,
             versions=streams.zlib_versions,
@@ -246,7 +233,6 @@ CODECS = {
             least_cluster_bytes=16_384,
             bound=_lzma_bound,
             filler=_zeros,
-            compressor=_lzma_compressor,
             decompressor=lambda: _lzma_decompress,
             packer=streams.xz,
         ),

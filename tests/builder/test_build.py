@@ -2,7 +2,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,18 +20,16 @@ from slots.errors import BuildError, ConfigError, Refused, VerificationError
 from slots.events import Event, Finished, Notice, Progress, Started
 from slots.index import from_lines
 from slots.manifest import ALIGNMENT_BYTES, HEAD_BYTES, Artefact, Format, Release
+from tests.builder import readers
 from tests.builder.conftest import order
 from tests.builder.trees import Snapshot, snapshot
 
 FORMATS: tuple[Format, ...] = ("uzip", "iso9660", "squashfs", "erofs")
-TOOLS = {"squashfs": ("unsquashfs",), "erofs": ("mkfs.erofs", "fsck.erofs")}
 
 
 def _need(*formats: Format) -> None:
     for format_ in formats:
-        for tool in TOOLS.get(format_, ()):
-            if shutil.which(tool) is None:
-                pytest.skip(f"{tool} is not installed")
+        readers.need(*readers.TOOLS.get(format_, ()))
 
 
 def _build(source: Path, output: Path, *formats: Format) -> Built:

@@ -23,6 +23,7 @@ from slots.errors import ProductError, Refused, VerificationError
 from slots.manifest import Codec, Format
 from tests.builder.command import image
 from tests.builder.conftest import order
+from tests.builder.readers import TOOLS
 
 BLOCK = 2048
 CASES: dict[str, tuple[Format, Codec | None]] = {
@@ -33,7 +34,6 @@ CASES: dict[str, tuple[Format, Codec | None]] = {
     "squashfs": ("squashfs", None),
     "erofs": ("erofs", None),
 }
-TOOLS = {"squashfs": ("unsquashfs",), "erofs": ("mkfs.erofs", "fsck.erofs")}
 Images = dict[str, bytes]
 
 

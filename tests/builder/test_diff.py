@@ -14,6 +14,7 @@ from slots.index import Index, Piece, from_lines
 from slots.manifest import Format
 from slots.pack import packed_head
 from slots.patch import Copy, Identity, Literal, Patch
+from tests.builder import readers
 from tests.builder.command import image
 from tests.builder.conftest import order
 
@@ -112,9 +113,7 @@ def _image(source: Path, image: Path, format_: Format) -> Path:
 def test_one_change_of_every_kind_is_found_in_images_of_every_format(
     chroot: Path, changed: Path, tmp_path: Path, format_: Format, read: bool
 ) -> None:
-    tool = {"squashfs": "unsquashfs", "erofs": "mkfs.erofs"}.get(format_, "sh")
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
+    readers.need(*readers.TOOLS.get(format_, ()))
     old = _image(chroot, tmp_path / "old.img", "uzip")
     new = _image(changed, tmp_path / "new.img", format_)
     found = compare.compare(old, new, read=read)

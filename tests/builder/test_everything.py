@@ -214,9 +214,7 @@ def test_times_that_no_format_holds_are_clamped_with_one_notice_and_sockets_told
 @pytest.mark.torture
 @pytest.mark.parametrize("format_", ["squashfs", "erofs"])
 def test_a_file_beyond_cd9660_is_held_by_the_other_formats(tmp_path: Path, format_: Format) -> None:
-    tool = {"squashfs": "unsquashfs", "erofs": "mkfs.erofs"}[format_]
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
+    readers.need(*readers.TOOLS[format_])
     source = tmp_path / "source"
     source.mkdir()
     with (source / "huge").open("wb") as file:
@@ -250,8 +248,7 @@ sha256=00
 def test_a_metalog_gives_devices_and_owners_that_no_user_could_make(
     tmp_path: Path, format_: Format
 ) -> None:
-    if format_ == "squashfs" and shutil.which("unsquashfs") is None:
-        pytest.skip("unsquashfs is not installed")
+    readers.need(*readers.TOOLS.get(format_, ()))
     source = tmp_path / "world"
     (source / "bin").mkdir(parents=True)
     (source / "var/run").mkdir(parents=True)

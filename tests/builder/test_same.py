@@ -16,6 +16,7 @@ from builder.uzip.reader import UzipReader
 from slots.errors import BuildError, Refused, VerificationError
 from slots.events import Event
 from slots.manifest import Format
+from tests.builder import readers
 from tests.builder.conftest import WHEN_S, order
 
 CLUSTER_BYTES = 16_384
@@ -116,8 +117,7 @@ def test_a_wrong_specification_beside_an_image_is_not_believed(
 
 
 def test_links_that_unsquashfs_does_not_tell_apart_are_refused(tmp_path: Path) -> None:
-    if shutil.which("unsquashfs") is None:
-        pytest.skip("unsquashfs is not installed")
+    readers.need("unsquashfs")
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "a").write_text("one")
@@ -136,8 +136,7 @@ def test_links_that_unsquashfs_does_not_tell_apart_are_refused(tmp_path: Path) -
 def test_targets_that_end_with_a_newline_are_read_or_refused_but_never_guessed(
     tmp_path: Path,
 ) -> None:
-    if shutil.which("unsquashfs") is None:
-        pytest.skip("unsquashfs is not installed")
+    readers.need("unsquashfs")
     folder = tmp_path / "source"
     folder.mkdir()
     (folder / "A").symlink_to("x\n")

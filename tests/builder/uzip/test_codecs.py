@@ -1,4 +1,5 @@
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,6 +52,9 @@ def test_many_clusters_compress_to_the_bytes_of_each_alone(codec: Codec) -> None
     alone = codec.compressor(codec.default_level)
     packed = codec.packer(codec.default_level)
     assert packed(many) == [alone(bytes(one)) for one in many]
+    if codec.name == "zstd":
+        library = zstandard.ZstdCompressor(level=codec.default_level, write_checksum=True)
+        assert packed(many) == [library.compress(one) for one in many]
     assert packed([]) == []
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import select
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 from slots import answers, calls
 from slots.actions import Seal
 from slots.manifest import HEAD_BYTES
+from slots.sandbox import Sandbox
 from slots.slot import SlotName
 from tests.slots import images, packs
-from tests.slots.hosts import Host
+from tests.slots.hosts import Host, sandbox_slots
 from tests.slots.mirrors import Mirror
 
 B = SlotName.B
@@ -80,3 +82,23 @@ def ends_within(answer: IO[bytes], seconds: float) -> None:
         if not os.read(answer.fileno(), 4096):
             return
     pytest.fail(f"somebody holds the answer for more than {seconds} s")
+
+
+def nobody_holds_the_answer_once_killed(host: Host, call: str, seconds: float) -> None:
+    """Kill the script of a call that tells how far it is; its answer ends within that time."""
+    with host.start(call, "12345678", platform=host.platform) as child:
+        assert child.stdout is not None
+        while b"written" not in child.stdout.readline():
+            pass
+        child.kill()
+        child.wait()
+        ends_within(child.stdout, seconds)
+
+
+def under(shell: str, folder: Path) -> Host:
+    """A host whose scripts run under a shell, with curl; its records have a blank in their path."""
+    program, *_ = shell.split()
+    if shutil.which(program) is None or shutil.which("curl") is None:
+        pytest.skip(f"needs {program} and curl")
+    slots = sandbox_slots(folder, SLOT_BYTES, records="records of it")
+    return Host(Sandbox(), slots, shell=shell)

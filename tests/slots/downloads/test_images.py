@@ -20,12 +20,13 @@ from tests.slots.downloads.frontend import (
     SLOT_BYTES,
     B,
     ended_by_itself,
-    ends_within,
     has_busybox,
+    nobody_holds_the_answer_once_killed,
     proven,
     pull,
+    under,
 )
-from tests.slots.hosts import SHELLS, Host, found_commands, sandbox_slots
+from tests.slots.hosts import Host, found_commands, sandbox_slots
 from tests.slots.mirrors import FAULTS, HANGS, Mirror
 
 
@@ -80,14 +81,10 @@ def test_an_image_that_was_cut_goes_on_behind_the_last_block_that_came(
         assert proven(host, token)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
 def test_under_every_shell_a_cut_image_goes_on_and_a_lie_is_begun_anew(
     tmp_path: Path, server: Mirror, shell: str
 ) -> None:
-    program, *_ = shell.split()
-    if shutil.which(program) is None or shutil.which("curl") is None:
-        pytest.skip(f"needs {program} and curl")
-    host = Host(Sandbox(), sandbox_slots(tmp_path, SLOT_BYTES), shell=shell)
+    host = under(shell, tmp_path)
     urls = (server.url(folder, IMAGE.artefact.sha256) for folder in ("cut", "cut-wrong", "good"))
     server.asked.clear()
     with host.lock() as token:
@@ -226,10 +223,4 @@ def test_nobody_holds_the_answer_when_the_script_of_a_pull_was_killed(
     with host.lock() as token:
         host.do(Erase(B), token)
         call = "SEGMENT_BYTES=131072\n" + calls.pull_call(token, B, IMAGE.artefact, reach)
-        with host.start(call, "12345678", platform=host.platform) as child:
-            assert child.stdout is not None
-            while b"written" not in child.stdout.readline():
-                pass
-            child.kill()
-            child.wait()
-            ends_within(child.stdout, 10)
+        nobody_holds_the_answer_once_killed(host, call, 10)

@@ -16,12 +16,13 @@ from tests.slots.downloads.frontend import (
     SLOT_BYTES,
     busybox_downloads,
     ended_by_itself,
-    ends_within,
     fetch,
     has_busybox,
+    nobody_holds_the_answer_once_killed,
     staged,
+    under,
 )
-from tests.slots.hosts import SHELLS, Host, found_commands, sandbox_slots
+from tests.slots.hosts import Host, found_commands, sandbox_slots
 from tests.slots.mirrors import FAULTS, HANGS, Mirror, deaf_port
 
 
@@ -47,15 +48,10 @@ def test_how_much_of_a_pack_is_there_is_told_while_it_comes(host: Host, server: 
     assert staged(host).read_bytes() == PACK.data
 
 
-@pytest.mark.parametrize("shell", SHELLS)
 def test_under_every_shell_a_pack_is_pulled_from_the_second_mirror(
     tmp_path: Path, server: Mirror, shell: str
 ) -> None:
-    program, *_ = shell.split()
-    if shutil.which(program) is None or shutil.which("curl") is None:
-        pytest.skip(f"needs {program} and curl")
-    slots = sandbox_slots(tmp_path, SLOT_BYTES, records="records of it")
-    host = Host(Sandbox(), slots, shell=shell)
+    host = under(shell, tmp_path)
     urls = (server.url(folder, PACK.sha256) for folder in ("cut-wrong", "slow"))
     with host.lock() as token:
         answer = fetch(host, token, *urls)
@@ -69,13 +65,7 @@ def test_nobody_tells_of_a_pack_when_its_script_was_killed(host: Host, server: M
     reach = calls.MirrorReach((server.url("hang", PACK.sha256),), 20)
     with host.lock() as token:
         call = calls.fetch_call(token, PACK.sha256, PACK.size_bytes, reach)
-        with host.start(call, "12345678", platform=host.platform) as child:
-            assert child.stdout is not None
-            while b"written" not in child.stdout.readline():
-                pass
-            child.kill()
-            child.wait()
-            ends_within(child.stdout, 5)
+        nobody_holds_the_answer_once_killed(host, call, 5)
 
 
 def frees(host: Host, folder: Path, *kib: int) -> None:
